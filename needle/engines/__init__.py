@@ -1,0 +1,42 @@
+"""Engines, one file a backend: a module of this folder with an `open` function is one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any, Protocol
+
+from needle import registry
+from needle.types import Answer, Prompt
+
+
+class Engine(Protocol):
+    """A backend that is open but holds no weights until `load`.
+
+    `tokenizer` and `sources` (hashes of what decides the answers) are there at once, so that prompts are built and a
+    finished run recognised before anything heavy is read.
+    """
+
+    tokenizer: Any
+    sources: dict[str, str]
+
+    def load(self) -> dict[str, Any]:
+        """Read the weights; returns the provenance: device, dtype, kernel and the like, as they really are."""
+
+    def answers(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, Answer]]:
+        """Each prompt's index and answer, in the engine's own order. A prompt that fails yields an error answer."""
+
+
+def names() -> list[str]:
+    """The engines there are."""
+    return registry.names(sys.modules[__name__])
+
+
+def get(name: str) -> ModuleType:
+    """The engine module of that name; its `open(spec, say)` gives an `Engine`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    return registry.get(sys.modules[__name__], name, "engine")

@@ -1,0 +1,101 @@
+"""How a set of prompts is answered: `Cells`, one `generate` a prompt, is the reference."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from transformers import GenerationConfig
+
+from needle.errors import UsageError
+from needle.types import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """New ids of one prompt, or why there are none; log-probability and rank where the way measures them."""
+
+    ids: list[int]
+    seconds: float
+    error: str | None = None
+    logprob: float | None = None
+    min_rank: int | None = None
+
+
+class Way(Protocol):
+    """`name` and `kernel` go into the record of what was really done."""
+
+    name: str
+    kernel: str
+
+    def replies(
+        self, model: Any, prompts: Sequence[Prompt], drafts: Sequence[list[int]], ends: frozenset[int]
+    ) -> Iterator[tuple[int, Reply]]:
+        """Each prompt's index and greedy reply, in the way's own order."""
+
+
+def choose(model: Any, plan: str, attention: str, say: Callable[[str], None]) -> Way:
+    """The way for `--plan`.
+
+    Raises:
+        UsageError: there is no plan of that name.
+    """
+    if plan == "cells":
+        return Cells(attention)
+    raise UsageError(f"--plan '{plan}' is unknown; use forest or cells")
+
+
+class Cells:
+    """One prefill and one `generate` a prompt, as anybody would do it."""
+
+    name = "cells"
+
+    def __init__(self, attention: str) -> None:
+        self.kernel = attention
+
+    def replies(
+        self, model: Any, prompts: Sequence[Prompt], drafts: Sequence[list[int]], ends: frozenset[int]
+    ) -> Iterator[tuple[int, Reply]]:
+        """See `Way`; drafts are not used."""
+        for index, prompt in enumerate(prompts):
+            began = time.perf_counter()
+            try:
+                ids = _generate(model, prompt, ends)
+            except (RuntimeError, MemoryError, ValueError, IndexError) as error:
+                yield index, Reply([], time.perf_counter() - began, error=describe(error))
+            else:
+                yield index, Reply(ids, time.perf_counter() - began)
+
+
+def _generate(model: Any, prompt: Prompt, ends: frozenset[int]) -> list[int]:
+    """Greedy ids, the end included. Prefill computes logits for the last token only."""
+    ids = torch.from_numpy(prompt.ids).long()[None].to(model.device)
+    settings = GenerationConfig(
+        max_new_tokens=prompt.max_new_tokens,
+        do_sample=False,
+        use_cache=True,
+        eos_token_id=sorted(ends) or None,
+        pad_token_id=min(ends, default=0),
+    )
+    with torch.inference_mode():
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+    new: list[int] = out[0, ids.shape[1] :].tolist()
+    return new
+
+
+def describe(error: Exception) -> str:
+    """One line for the row of a cell that failed."""
+    if out_of_memory(error):
+        return "out of memory"
+    first = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {first[0][:300] if first else ''}"
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether the device, or the CPU's allocator, had no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

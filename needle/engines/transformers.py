@@ -1,0 +1,141 @@
+"""Hugging Face Transformers: any local path or hub id, on CPU, CUDA or Apple's GPU.
+
+`--plan cells` is the plain way, one `generate` a cell: the reference that the forest is held against.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+import transformers
+
+from needle.engines import _checkpoint, _ways
+from needle.errors import UsageError
+from needle.types import Answer, Prompt, RunSpec
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+KERNELS = ("auto", "flash_attention_3", "flash_attention_2", "sdpa", "eager")
+
+
+def open(spec: RunSpec, say: Callable[[str], None]) -> Transformers:
+    """The engine for `spec`; `say` tells the user, on stderr, what was fallen back to.
+
+    Raises:
+        UsageError: the model is not to be had, an option is unknown, or a context is longer than the model takes.
+    """
+    return Transformers(spec, say)
+
+
+class Transformers:
+    """See `needle.engines.Engine`."""
+
+    def __init__(self, spec: RunSpec, say: Callable[[str], None]) -> None:
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        self.spec, self.say = spec, say
+        self.options = spec.options
+        self.device = _device(str(self.options.get("device", "auto")))
+        self.attention = _kernel(str(self.options.get("attn", "auto")), self.device)
+        self.config = _checkpoint.read_config(spec.model, self.options)
+        _checkpoint.check_length(self.config, max(spec.grid.lengths))
+        self.dtype = _dtype(str(self.options.get("dtype", "auto")), self.device, self.config)
+        self.tokenizer = _checkpoint.read_tokenizer(spec.model, self.options)
+        self.sources = _checkpoint.sources(spec.model, self.config, self.tokenizer)
+        self.model: Any = None
+
+    def load(self) -> dict[str, Any]:
+        """Read the weights; returns device, dtype, kernel and versions as they really are."""
+        self.model = _checkpoint.read_weights(
+            self.spec.model, self.config, self.options, self.dtype, self.attention, self.device
+        )
+        self.way = _ways.choose(self.model, str(self.options.get("plan", "forest")), self.attention, self.say)
+        return {
+            "device": _device_name(self.model.device),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "way": self.way.name,
+            "kernel": self.way.kernel,
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+        }
+
+    def answers(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, Answer]]:
+        """One answer a prompt, greedy, in the order of the way used."""
+        ends = self._ends()
+        drafts = [self._draft(p) for p in prompts]
+        for index, reply in self.way.replies(self.model, prompts, drafts, ends):
+            yield index, self._answer(reply)
+
+    def _answer(self, reply: _ways.Reply) -> Answer:
+        if reply.error is not None:
+            return Answer(finish="error", error=reply.error, way=self.way.name, seconds=reply.seconds)
+        ended = bool(reply.ids) and reply.ids[-1] in self._ends()
+        return Answer(
+            text=self.tokenizer.decode(reply.ids, skip_special_tokens=True).strip(),
+            ids=tuple(reply.ids),
+            finish="stop" if ended else "length",
+            seconds=reply.seconds,
+            way=self.way.name,
+            logprob=reply.logprob,
+            min_rank=reply.min_rank,
+        )
+
+    def _ends(self) -> frozenset[int]:
+        """Ids that end an answer, from the generation config and the tokenizer."""
+        told = getattr(self.model.generation_config, "eos_token_id", None)
+        ids = told if isinstance(told, list) else [told]
+        return frozenset(i for i in [*ids, self.tokenizer.eos_token_id] if i is not None)
+
+    def _draft(self, prompt: Prompt) -> list[int]:
+        """The expected reply in ids, as it stands at the end of the prompt, with the end that a chat would give it."""
+        if prompt.question.draft is None:
+            return []
+        text = prompt.question.draft
+        if self.spec.prompt == "base" or not getattr(self.tokenizer, "chat_template", None):
+            text = text.removeprefix(prompt.question.prefix)
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        end = self.tokenizer.eos_token_id
+        return [*ids, end] if end is not None else ids
+
+
+def _device(asked: str) -> str:
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=asked)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"--device '{asked}' is not to be had here ({str(error).splitlines()[0]})") from error
+    return asked
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _kernel(asked: str, device: str) -> str:
+    """The attention implementation that transformers is asked for; "auto" takes flash-attn where it can run."""
+    if asked not in KERNELS:
+        raise UsageError(f"--attn '{asked}' is unknown; use one of {', '.join(KERNELS)}")
+    from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
+
+    there = {"flash_attention_2": is_flash_attn_2_available(), "flash_attention_3": is_flash_attn_3_available()}
+    if asked == "auto":
+        return next((k for k in ("flash_attention_3", "flash_attention_2") if there[k] and device == "cuda"), "sdpa")
+    if asked in there and not (there[asked] and device.startswith("cuda")):
+        raise UsageError(f"--attn {asked} needs its package and a CUDA device; install needle-eval[flash-attn] or use sdpa")
+    return asked
+
+
+def _dtype(asked: str, device: str, config: Any) -> torch.dtype:
+    """"auto" is the checkpoint's own dtype, but float32 on a CPU that multiplies bf16 no faster."""
+    if asked == "auto":
+        own = getattr(config.get_text_config(), "dtype", None) or torch.float32
+        slow = device == "cpu" and not torch.cpu.get_capabilities().get("amx_tile", False)
+        return torch.float32 if slow else own
+    if asked not in DTYPES:
+        raise UsageError(f"--dtype '{asked}' is unknown; use auto, {', '.join(DTYPES)}")
+    return DTYPES[asked]

@@ -1,0 +1,19 @@
+"""What can go wrong, as the user is told. The message names the thing and the remedy, in one line."""
+
+from __future__ import annotations
+
+
+class NeedleError(Exception):
+    """Base of the package's errors."""
+
+
+class UsageError(NeedleError):
+    """The request cannot be carried out as given; nothing was written (exit code 2)."""
+
+
+class StoreError(UsageError):
+    """A run folder cannot be read or written."""
+
+
+class FitError(UsageError):
+    """A cell's needle and question do not fit its length."""

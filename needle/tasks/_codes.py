@@ -1,0 +1,61 @@
+"""The shared body of the tasks that hide "The secret code for {city} is {value}." among codes of other cities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from needle import tasks
+from needle.tasks._values import CITIES
+from needle.types import Question
+
+NEEDLE = "The secret code for {city} is {value}."
+NEAR = 8
+"""Distractors within the first `FIRST` haystack tokens, so that even a 1K context holds them all."""
+FIRST = 512
+MORE = 2
+"""Further distractors in each doubling of the context after 1,024 tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """A task over one kind of value; see `needle.tasks.Task`."""
+
+    summary: str
+    value: Callable[[Random], str]
+    max_new_tokens: int = 64
+    system: str | None = None
+    template: str = tasks.TEMPLATE
+    base: str = tasks.BASE
+
+    def question(self, seed: int, repeat: int, place: str) -> Question:
+        """A city that is no distractor's, and its value."""
+        others = self._others(seed, repeat)
+        rng = tasks.rng(seed, repeat, place)
+        city = rng.choice([c for c in CITIES if c not in dict(others)])
+        value = self.value(rng)
+        return Question(
+            needle=NEEDLE.format(city=city, value=value),
+            question=f"What is the secret code for {city}?",
+            answers=(value,),
+            distractors=tuple(v for _, v in others),
+            draft=NEEDLE.format(city=city, value=value),
+            prefix=f"The secret code for {city} is",
+        )
+
+    def distractors(self, seed: int, repeat: int, tokens: int) -> list[tuple[int, str]]:
+        """Eight near the start, two more in each doubling from 1,024 tokens."""
+        rng = tasks.rng(seed, repeat, "distractor positions")
+        places = [(i * FIRST // NEAR) + rng.randrange(FIRST // NEAR) for i in range(NEAR)]
+        start = 1024
+        while start < tokens:
+            places += sorted(rng.randrange(start, 2 * start) for _ in range(MORE))
+            start *= 2
+        texts = [NEEDLE.format(city=c, value=v) for c, v in self._others(seed, repeat)]
+        return [(p, t) for p, t in zip(places, texts, strict=False) if p < tokens]
+
+    def _others(self, seed: int, repeat: int) -> list[tuple[str, str]]:
+        """Half of the cities with a value each: enough for contexts up to a million tokens."""
+        rng = tasks.rng(seed, repeat, "distractors")
+        return [(c, self.value(rng)) for c in rng.sample(CITIES, len(CITIES) * 3 // 5)]
