@@ -19,8 +19,15 @@ BUNDLED = ("essays", "noise")
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. "
 """The repeated sentences of RULER's simplest task (Hsieh et al. 2024, arXiv:2404.06654)."""
 
-_SENTENCE_END = re.compile(r"""[.!?…]+["'”’)\]]*(\s+)|[。！？]+["'”’」』）]*(\s*)""")
-_BREAK = re.compile(r"\s+")
+LONG = 256
+"""Tokens: a stretch longer than this without a place offers the next finer kind of place as well."""
+
+SEPARATOR = 4
+"""Characters of the white space around a needle that are taken for its own separator, at most."""
+
+# One mark at a time before the white space: a run of dots must not be scanned again from each of its dots.
+_SENTENCE_END = re.compile(r"""[.!?…؟।۔]["'”’»)\]]*(\s+)|[。！？]+["'”’」』）]*(\s*)""")
+_BREAK = re.compile(r"(\s+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +49,19 @@ def load(source: str) -> Haystack:
         return _of("noise", NOISE)
     if source == "essays":
         return _of("essays", _read_folder(_essays()))
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return _of(path.name or str(path), _read_folder(path))
-    if path.is_file():
+    try:
+        path = Path(source).expanduser()
+        folder, file = path.is_dir(), path.is_file()
+    except (OSError, RuntimeError, ValueError):
+        # A path that is too long, names no user's home or holds a NUL is no more a file than one that is missing.
+        folder = file = False
+    if folder:
+        return _of(path.resolve().name or str(path), _read_folder(path))
+    if file:
         return _of(path.name, _read_file(path))
+    shown = " ".join(source.split())[:80]
     raise UsageError(
-        f"no haystack '{source}': give a text file, a folder of .txt or .md files, or one of {', '.join(BUNDLED)}"
+        f"no haystack '{shown}': give a text file, a folder of .txt or .md files, or one of {', '.join(BUNDLED)}"
     )
 
 
@@ -61,15 +74,18 @@ def _essays() -> Path:
 
 
 def _of(name: str, text: str) -> Haystack:
+    """The text ends in white space, so that its last word is parted from its first where it repeats."""
     if not text.strip():
         raise UsageError(f"haystack '{name}' holds no text; give a file with some words in it")
+    text = text if text[-1].isspace() else text + "\n"
     return Haystack(name, text, hashlib.sha256(text.encode()).hexdigest())
 
 
 def _read_folder(folder: Path) -> str:
-    files = sorted(f for f in folder.rglob("*") if f.suffix in {".txt", ".md"} and f.is_file())
+    files = [f for f in folder.rglob("*") if f.suffix.lower() in {".txt", ".md"} and f.is_file()]
+    files.sort(key=lambda f: f.relative_to(folder).as_posix())
     if not files:
-        raise UsageError(f"haystack folder '{folder}' has no .txt or .md file")
+        raise UsageError(f"haystack folder '{folder}' has no .txt or .md file; put one there or give a file")
     return "\n\n".join(_read_file(f).strip() for f in files) + "\n\n"
 
 
@@ -78,9 +94,9 @@ def _read_file(path: Path) -> str:
         data = path.read_bytes()
         text = data.decode("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"haystack '{path}' cannot be read: {error.strerror}") from error
+        raise UsageError(f"haystack '{path}' cannot be read ({error.strerror}); give a file that you may read") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"haystack '{path}' is not UTF-8 text (byte {error.start}); convert it first") from error
+        raise UsageError(f"haystack '{path}' is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     if "\0" in text:
         raise UsageError(f"haystack '{path}' is a binary file; give plain text")
     return text.replace("\r\n", "\n")
@@ -90,8 +106,10 @@ def _read_file(path: Path) -> str:
 class Tokens:
     """A haystack in a tokenizer's ids, endless: positions past its end begin again at its start.
 
-    `starts[i]` is where token i begins in the text; `places` are the token indices, ascending, before which a needle
-    may stand, and `kind` says what they are: "sentence" ends, "word" breaks if the text has no sentence, else "token".
+    Token i stands for the text from character `starts[i]` to `starts[i + 1]`; white space that the tokenizer's offsets
+    leave out counts to the token after it. `places` are the token indices, ascending, before which a needle may stand;
+    `kind` says what they are: "sentence" ends, "word" breaks if the text has no sentence, else "token". Where the text
+    goes on for `LONG` tokens without one, the next finer kind of place is offered in between.
     """
 
     text: str
@@ -109,69 +127,86 @@ class Tokens:
 
     def between(self, low: int, high: int) -> NDArray[np.int64]:
         """Places of the endless haystack within [low, high], ascending."""
-        rounds = range(low // len(self), high // len(self) + 1)
-        found = np.concatenate([self.places + k * len(self) for k in rounds])
+        rounds = np.arange(low // len(self), high // len(self) + 1) * len(self)
+        found = (rounds[:, None] + self.places).ravel()
         return found[(found >= low) & (found <= high)]
+
+    def after(self, position: int) -> int:
+        """The first place of the endless haystack behind `position`."""
+        turn, within = divmod(position, len(self))
+        at = int(np.searchsorted(self.places, within, side="right"))
+        return turn * len(self) + int(self.places[at] if at < len(self.places) else self.places[0] + len(self))
 
     def nearest(self, position: int) -> int:
         """The place of the endless haystack that is closest to `position`; the earlier one of two."""
-        turn, within = divmod(position, len(self))
-        base = turn * len(self)
-        at = int(np.searchsorted(self.places, within))
-        before = self.places[at - 1] + base if at else self.places[-1] + base - len(self)
-        after = self.places[at] + base if at < len(self.places) else self.places[0] + base + len(self)
-        return int(before if position - before <= after - position else after)
+        after = self.after(position)
+        at = int(np.searchsorted(self.places, after % len(self)))
+        before = after - int(self.places[at] - self.places[at - 1] if at else self.places[0] + len(self) - self.places[-1])
+        return before if position - before <= after - position else after
 
-    def around(self, position: int) -> tuple[str, str]:
-        """The text just before a place (a few words) and the white space that stands at it."""
+    def around(self, position: int) -> tuple[str, str, str]:
+        """The last words before a place, the white space that stands before it, and that which stands after it."""
         start = int(self.starts[position % len(self)]) or len(self.text)
         head = self.text[max(0, start - 200) : start]
         tail = self.text[start % len(self.text) :][:200]
         before = head.rstrip()
-        gap = head[len(before) :] + tail[: len(tail) - len(tail.lstrip())]
-        return before[before.rfind(" ", 0, max(0, len(before) - 12)) + 1 :], gap
+        words = before[before.rfind(" ", 0, max(0, len(before) - 12)) + 1 :]
+        return words, head[len(before) :][-SEPARATOR:], tail[: len(tail) - len(tail.lstrip())][:SEPARATOR]
 
 
 def tokenize(haystack: Haystack, tokenizer: Any) -> Tokens:
     """Ids of `haystack` under a fast Hugging Face `tokenizer`, with the places where a needle may stand.
 
+    What looks like a control token in the text is text.
+
     Raises:
-        UsageError: the tokenizer cannot tell where its tokens lie in the text.
+        UsageError: the tokenizer cannot tell where its tokens lie in the text, or sees nothing in it.
     """
     if not getattr(tokenizer, "is_fast", False):
         raise UsageError(f"tokenizer {type(tokenizer).__name__} gives no character offsets; use a fast tokenizer")
-    encoded = tokenizer(haystack.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    encoded = tokenizer(
+        haystack.text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
+    )
     ids = np.asarray(encoded["input_ids"], dtype=np.int32)
     if not len(ids):
-        raise UsageError(f"haystack '{haystack.name}' is empty under this tokenizer")
+        raise UsageError(f"haystack '{haystack.name}' is empty under this tokenizer; give a text that it knows")
     offsets = np.asarray(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
-    places, kind = _places(haystack.text, offsets)
-    return Tokens(haystack.text, ids, offsets[:, 0].copy(), places, kind)
+    ends = np.concatenate([[0], np.maximum.accumulate(offsets[:, 1])[:-1]])
+    starts = np.minimum(offsets[:, 0], ends)
+    places, kind = _places(haystack.text, starts, whole=starts == ends)
+    return Tokens(haystack.text, ids, starts, places, kind)
 
 
-def _places(text: str, offsets: NDArray[np.int64]) -> tuple[NDArray[np.int64], str]:
-    starts, ends = offsets[:, 0], np.maximum.accumulate(offsets[:, 1])
-    for kind, pattern in (("sentence", _SENTENCE_END), ("word", _BREAK)):
-        gaps = [_gap(m) for m in pattern.finditer(text)]
-        places = _clean_breaks(np.array(gaps, dtype=np.int64).reshape(-1, 2), starts, ends)
-        if len(places):
-            return places, kind
-    return np.arange(len(offsets), dtype=np.int64), "token"
+def _places(text: str, starts: NDArray[np.int64], whole: NDArray[np.bool_]) -> tuple[NDArray[np.int64], str]:
+    """The places, and the coarsest kind among them; `whole[i]` if token i does not begin within a character."""
+    clean = np.flatnonzero(whole & (starts > 0))
+    kinds = {
+        "sentence": _breaks(_SENTENCE_END, text, starts, whole),
+        "word": _breaks(_BREAK, text, starts, whole),
+        "token": np.concatenate([[0], clean]),
+    }
+    places = np.empty(0, dtype=np.int64)
+    for found in kinds.values():
+        places = np.union1d(places, found[_far_between(found, places, len(starts))])
+    return places, next(kind for kind, found in kinds.items() if len(found))
 
 
-def _gap(match: re.Match[str]) -> tuple[int, int]:
-    """Where the white space after a sentence (or between words) begins and ends in the text."""
-    if not match.re.groups:
-        return match.span()
-    return match.span(1) if match.group(1) is not None else match.span(2)
+def _far_between(found: NDArray[np.int64], places: NDArray[np.int64], period: int) -> NDArray[np.bool_]:
+    """Which of `found` stand in a stretch of more than `LONG` tokens between `places` of an endless text."""
+    if not len(places):
+        return np.ones(len(found), dtype=np.bool_)
+    edges = np.concatenate([[places[-1] - period], places, [places[0] + period]])
+    at = np.searchsorted(edges, found, side="right")
+    stretch: NDArray[np.bool_] = edges[at] - edges[at - 1] > LONG
+    return stretch
 
 
-def _clean_breaks(
-    gaps: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
+def _breaks(
+    pattern: re.Pattern[str], text: str, starts: NDArray[np.int64], whole: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Tokens that begin inside a gap while the token before them has ended by then: nothing is torn apart."""
+    """Tokens that begin within, or right behind, the white space of a break; a break at the end leads to token 0."""
+    gaps = np.array([m.span(m.lastindex or 0) for m in pattern.finditer(text)], dtype=np.int64).reshape(-1, 2)
     at = np.searchsorted(starts, gaps[:, 0])
-    inside = (at > 0) & (at < len(starts))
-    at, gaps = at[inside], gaps[inside]
-    fine = (starts[at] <= gaps[:, 1]) & (ends[at - 1] <= gaps[:, 1])
-    return np.unique(at[fine])
+    inside = at % len(starts)
+    fine = (at > 0) & ((at == len(starts)) | (whole[inside] & (starts[inside] <= gaps[:, 1])))
+    return np.unique(inside[fine])

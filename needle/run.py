@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from needle import __version__, engines, haystack, scoring, store, tasks, template
+from needle import __version__, engines, haystack, placing, scoring, store, tasks, template
+from needle.cost import Cost
 from needle.engines import Engine
-from needle.prompt import Builder
+from needle.placing import Want
+from needle.prompt import END, Builder
 from needle.scoring import Scorer
 from needle.types import Answer, Cell, Prompt, Result, RunSpec
 
@@ -59,18 +61,21 @@ def prepare(spec: RunSpec, say: Callable[[str], None]) -> Prepared:
     builder = Builder(
         engine.tokenizer, hay, task, frame, spec.seed, spec.max_new_tokens, longest, spec.depth_tolerance
     )
-    prompts = build(builder, spec.grid.cells())
+    prompts = build(builder, spec.grid.cells(), engine.cost)
     asked = hashlib.sha256("".join(p.sha256 for p in prompts).encode()).hexdigest()
     return Prepared(spec, engine, prompts, {**engine.sources, "haystack": text.sha256, "prompts": asked})
 
 
-def build(builder: Builder, cells: Sequence[Cell]) -> list[Prompt]:
-    """The cells' prompts, each needle as near to its asked depth as a place is."""
-    prompts = []
-    for cell in cells:
-        places = builder.places(cell)
-        prompts.append(builder.build(cell, places[len(places) // 2]))
-    return prompts
+def build(builder: Builder, cells: Sequence[Cell], cost: Cost) -> list[Prompt]:
+    """The cells' prompts, their needles placed within the tolerance where all together cost the least."""
+    positions: dict[Cell, int] = {}
+    for repeat in sorted({c.repeat for c in cells}):
+        places = {c: builder.places(c) for c in cells if c.repeat == repeat}
+        fixed = {c: p[0] for c, p in places.items() if p == [END]}
+        free = [c for c in places if c not in fixed]
+        wants = [Want(places[c], c.length, c.depth * c.length) for c in free]
+        positions |= fixed | dict(zip(free, placing.choose(wants, cost.feed), strict=True))
+    return [builder.build(c, positions[c]) for c in cells]
 
 
 def execute(prepared: Prepared, root: Path, watcher: Watcher) -> store.Run:
@@ -130,8 +135,8 @@ def _result(identity: str, prompt: Prompt, answer: Answer, scorer: Scorer) -> Re
         seconds=round(answer.seconds, 4),
         way=answer.way,
         error=answer.error,
-        logprob=answer.logprob,
-        min_rank=answer.min_rank,
+        answer_logprob=answer.answer_logprob,
+        answer_rank=answer.answer_rank,
     )
 
 

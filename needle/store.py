@@ -1,7 +1,8 @@
 """The only reader and writer of `runs/`: one folder a run, `run.json` and `results.jsonl`.
 
 `run.json` is written whole before the first cell; `results.jsonl` gains one fsynced line a finished cell. A line that
-a crash tore is cut off before the next append, so every finished cell is there once and no torn one counts.
+a crash tore is cut off before the next append, so every finished cell is there once and no torn one counts. Both files
+are UTF-8 whatever a model says, so that other tools can read them.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -25,22 +25,32 @@ from needle.types import Cell, Grid, Outcome, Result, RunSpec
 
 FORMAT = 1
 _FIELDS = {f.name for f in fields(Result)}
+_LONGEST_WORD = 60  # three of them and the hash fit the 255 bytes that file systems give a name
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 def identity(spec: RunSpec, sources: Mapping[str, str]) -> str:
     """Hash of everything that decides the answers: the spec and the hashes of model, tokenizer and haystack."""
-    return _digest({"format": FORMAT, "spec": asdict(spec), "sources": dict(sources)})
+    return _digest({"format": FORMAT, "spec": _plain(spec), "sources": dict(sources)})
 
 
 def key(run_identity: str, cell: Cell) -> str:
     """A cell's whole identity, in 16 hex digits."""
-    return _digest([run_identity, cell.length, cell.depth, cell.repeat])[:16]
+    return _digest([run_identity, int(cell.length), float(cell.depth), int(cell.repeat)])[:16]
 
 
 def folder_name(spec: RunSpec, run_identity: str) -> str:
     """A readable name that differs where the identity does."""
     parts = (Path(spec.model).name, spec.task, Path(spec.haystack).stem)
-    return "_".join([*(re.sub(r"[^A-Za-z0-9.-]+", "-", p).strip("-.") or "x" for p in parts), run_identity[:8]])
+    words = (re.sub(r"[^A-Za-z0-9.-]+", "-", p).strip("-.")[:_LONGEST_WORD] or "x" for p in parts)
+    return "_".join([*words, run_identity[:8]])
+
+
+def _plain(spec: RunSpec) -> dict[str, Any]:
+    """`spec` as it stands in JSON; a depth 0 is 0.0 there, so that what is read back has the same hash."""
+    grid = spec.grid
+    lengths, depths = [int(n) for n in grid.lengths], [float(d) for d in grid.depths]
+    return {**asdict(spec), "grid": {"lengths": lengths, "depths": depths, "repeats": int(grid.repeats)}}
 
 
 def _digest(what: Any) -> str:
@@ -65,8 +75,8 @@ class Run:
 
     @property
     def status(self) -> str:
-        """"complete", "failed cells" or "partial"."""
-        if len(self.results) < len(self.spec.grid.cells()):
+        """One of "complete", "failed cells" and "partial"."""
+        if len(self.results) < len(set(self.spec.grid.cells())):
             return "partial"
         return "failed cells" if any(r.status == "error" for r in self.results) else "complete"
 
@@ -89,9 +99,8 @@ def find(root: Path, name: str) -> Path:
     Raises:
         StoreError: there is none, there are several, or the name climbs out of `root`.
     """
-    direct = Path(name)
-    if (direct / "run.json").is_file():
-        return direct
+    if name and _is_run(Path(name)):
+        return Path(name)
     if not name or "/" in name or name.startswith("."):
         raise StoreError(f"no run at '{name}'; `needle list` shows what there is")
     names = [r.name for r in folders(root)]
@@ -103,11 +112,23 @@ def find(root: Path, name: str) -> Path:
 
 
 def folders(root: Path) -> list[Path]:
-    """Run folders in `root`, newest first."""
-    if not root.is_dir():
+    """Run folders in `root`, newest first.
+
+    Raises:
+        StoreError: `root` is there but cannot be read.
+    """
+    if not os.path.isdir(root):
         return []
-    found = [p for p in root.iterdir() if (p / "run.json").is_file()]
-    return sorted(found, key=lambda p: (p / "run.json").stat().st_mtime, reverse=True)
+    try:
+        found = [p for p in root.iterdir() if _is_run(p)]
+        return sorted(found, key=lambda p: (p / "run.json").stat().st_mtime, reverse=True)
+    except OSError as error:
+        raise StoreError(f"'{root}' cannot be read ({error.strerror}); give another --output-dir") from error
+
+
+def _is_run(folder: Path) -> bool:
+    # os.path says no where pathlib raises: a name too long, a folder of somebody else's.
+    return os.path.isfile(folder / "run.json")
 
 
 class Writer:
@@ -121,23 +142,26 @@ class Writer:
         """Write one result so that it outlives a power cut.
 
         Raises:
-            StoreError: the disk would not take it; what was there before is unharmed.
+            StoreError: the disk would not take it, or its score is none; what was there before is unharmed.
         """
-        line = json.dumps(asdict(result), ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+        flaw = _flaw(result)
+        if flaw:
+            raise StoreError(f"cell {result.length}:{result.depth:g} is not kept: {flaw}; mend the scorer")
+        line = _line(result)
         size = os.lseek(self._file, 0, os.SEEK_END)
         try:
             while line:
                 line = line[os.write(self._file, line) :]
             os.fsync(self._file)
         except OSError as error:
-            os.ftruncate(self._file, size)
+            # A disk that refuses this as well keeps a torn line, which the next opening cuts off.
+            with suppress(OSError):
+                os.ftruncate(self._file, size)
             raise _refused(self.run.folder, error) from error
 
 
 @contextmanager
-def writing(
-    root: Path, spec: RunSpec, sources: Mapping[str, str], session: Mapping[str, Any]
-) -> Iterator[Writer]:
+def writing(root: Path, spec: RunSpec, sources: Mapping[str, str], session: Mapping[str, Any]) -> Iterator[Writer]:
     """Open the run of `spec` in `root` for appending, made new or gone on with.
 
     Raises:
@@ -146,11 +170,9 @@ def writing(
     run_identity = identity(spec, sources)
     folder = root / folder_name(spec, run_identity)
     with _locked(folder):
-        if not (folder / "run.json").exists():
+        if not _is_run(folder):
             _write_head(folder, spec, run_identity, sources, [])
-        run = read(folder)
-        if run.identity != run_identity:
-            raise StoreError(f"'{folder}' holds another run; move it away or give another --output-dir")
+        run = _own(folder, run_identity)
         if not run.sessions or run.sessions[-1] != dict(session):
             _write_head(folder, spec, run_identity, sources, [*run.sessions, dict(session)])
         descriptor = _open_rows(folder)
@@ -183,6 +205,7 @@ def _open_rows(folder: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         os.ftruncate(descriptor, _read_rows(path)[1])
+        _sync_names(folder)
     except OSError as error:
         raise _refused(folder, error) from error
     return descriptor
@@ -190,33 +213,47 @@ def _open_rows(folder: Path) -> int:
 
 def finished(root: Path, spec: RunSpec, sources: Mapping[str, str]) -> Run | None:
     """The run of `spec` in `root` if it is there, else None."""
-    folder = root / folder_name(spec, identity(spec, sources))
-    return read(folder) if (folder / "run.json").is_file() else None
+    run_identity = identity(spec, sources)
+    folder = root / folder_name(spec, run_identity)
+    return _own(folder, run_identity) if _is_run(folder) else None
+
+
+def _own(folder: Path, run_identity: str) -> Run:
+    """The run in `folder`, which must be that of `run_identity`: names end in a part of it only."""
+    run = read(folder)
+    if run.identity != run_identity:
+        raise StoreError(f"'{folder}' holds another run; move it away or give another --output-dir")
+    return run
 
 
 def _write_head(
     folder: Path, spec: RunSpec, run_identity: str, sources: Mapping[str, str], sessions: list[dict[str, Any]]
 ) -> None:
-    head = {
-        "format": FORMAT,
-        "identity": run_identity,
-        "spec": asdict(spec),
-        "sources": dict(sources),
-        "sessions": sessions,
-    }
+    """Put `run.json` in its place, whole. Only the lock's holder comes here, so one name beside it is enough."""
+    head = {"format": FORMAT, "identity": run_identity, "spec": _plain(spec)}
+    text = json.dumps({**head, "sources": dict(sources), "sessions": sessions}, indent=1)
+    beside = folder / ".run.json.new"
     try:
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".run-", delete=False, encoding="utf-8") as file:
-            try:
-                json.dump(head, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-                os.chmod(file.name, 0o644)
-                os.replace(file.name, folder / "run.json")
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, folder / "run.json")
+        _sync_names(folder)
     except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
         raise _refused(folder, error) from error
+
+
+def _sync_names(folder: Path) -> None:
+    """Make new names in `folder` outlive a power cut; not every system and file system lets a folder be synced."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _read_head(folder: Path) -> tuple[RunSpec, str, dict[str, str], list[dict[str, Any]]]:
@@ -226,17 +263,20 @@ def _read_head(folder: Path) -> tuple[RunSpec, str, dict[str, str], list[dict[st
         if head["format"] != FORMAT:
             raise StoreError(f"'{path}' has format {head['format']}, this version reads {FORMAT}; update needle")
         grid = head["spec"].pop("grid")
-        spec = RunSpec(
-            **head["spec"],
-            grid=Grid(tuple(map(int, grid["lengths"])), tuple(map(float, grid["depths"])), int(grid["repeats"])),
-        )
+        lengths, depths = tuple(map(int, grid["lengths"])), tuple(map(float, grid["depths"]))
+        spec = RunSpec(**head["spec"], grid=Grid(lengths, depths, int(grid["repeats"])))
         run_identity, sources, sessions = head["identity"], head["sources"], head["sessions"]
+        fits = run_identity == identity(spec, sources)
+        sessions = [dict(session) for session in sessions]
     except OSError as error:
-        raise StoreError(f"no run at '{folder}': {error.strerror}") from error
+        raise StoreError(f"no run at '{folder}' ({error.strerror}); `needle list` shows what there is") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StoreError(f"'{path}' is damaged ({error}); move the folder away and run again") from error
-    if run_identity != identity(spec, sources):
-        raise StoreError(f"'{path}' was changed by hand: its spec does not fit its identity; move the folder away")
+        what = f"no {error}" if isinstance(error, KeyError) else error
+        raise StoreError(f"'{path}' is damaged ({what}); move the folder away and run again") from error
+    if not fits:
+        raise StoreError(
+            f"'{path}' was changed by hand: its spec does not fit its identity; move the folder away and run again"
+        )
     return spec, run_identity, sources, sessions
 
 
@@ -247,23 +287,39 @@ def _read_rows(path: Path) -> tuple[list[Result], int]:
     except FileNotFoundError:
         return [], 0
     except OSError as error:
-        raise StoreError(f"'{path}' cannot be read: {error.strerror}") from error
+        raise StoreError(f"'{path}' cannot be read ({error.strerror}); mend its permissions") from error
     sound = data.rfind(b"\n") + 1
     lines = data[:sound].split(b"\n")[:-1]
     return [_row(line, path, number) for number, line in enumerate(lines, 1)], sound
 
 
+def _line(result: Result) -> bytes:
+    """One line of JSON. Half a surrogate pair, which UTF-8 cannot say, is escaped, and then the rest of its line is."""
+    row = asdict(result)
+    try:
+        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(row).encode() + b"\n"
+
+
 def _row(line: bytes, path: Path, number: int) -> Result:
     try:
-        row = {k: v for k, v in json.loads(line.decode("utf-8", "surrogatepass")).items() if k in _FIELDS}
+        row = {k: v for k, v in json.loads(line.decode()).items() if k in _FIELDS}
         result = Result(**{**row, "expected": tuple(row.get("expected", ()))})
-        if result.status not in ("ok", "error") or result.outcome not in get_args(Outcome):
-            raise ValueError(f"status '{result.status}', outcome '{result.outcome}'")
-        if result.status == "ok" and not 0 <= float(result.score or 0) <= 1:
-            raise ValueError(f"score {result.score}")
+        flaw = _flaw(result)
+        if flaw:
+            raise ValueError(flaw)
     except (ValueError, TypeError, AttributeError) as error:
         raise StoreError(f"'{path}' line {number} is damaged ({error}); delete that line and run again") from error
     return result
+
+
+def _flaw(result: Result) -> str | None:
+    """What no row may say, if this one does."""
+    if result.status not in ("ok", "error") or result.outcome not in get_args(Outcome):
+        return f"status '{result.status}', outcome '{result.outcome}'"
+    graded = isinstance(result.score, int | float) and 0 <= result.score <= 1
+    return f"score {result.score} is not within 0–1" if result.status == "ok" and not graded else None
 
 
 def _latest(rows: list[Result], known: Mapping[str, Cell]) -> list[Result]:
@@ -276,5 +332,5 @@ def _latest(rows: list[Result], known: Mapping[str, Cell]) -> list[Result]:
 
 
 def _refused(folder: Path, error: OSError) -> StoreError:
-    remedy = "free some space" if error.errno == errno.ENOSPC else "give another --output-dir"
+    remedy = "free some space" if error.errno in _NO_SPACE else "give another --output-dir"
     return StoreError(f"'{folder}' cannot be written: {error.strerror}; {remedy}. What is finished is kept")

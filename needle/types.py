@@ -69,7 +69,11 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an engine returns for one prompt. `error` is set, and the rest empty, when the cell failed."""
+    """What an engine returns for one prompt. `error` is set, and the rest empty, when the cell failed.
+
+    `answer_logprob` is the mean log-probability, a token, of the expected answer where the engine measured it;
+    `answer_rank` the worst rank among those tokens (1: each was the model's first choice).
+    """
 
     text: str = ""
     ids: tuple[int, ...] = ()
@@ -77,8 +81,8 @@ class Answer:
     seconds: float = 0.0
     way: str = ""
     error: str | None = None
-    logprob: float | None = None
-    min_rank: int | None = None
+    answer_logprob: float | None = None
+    answer_rank: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,5 +152,5 @@ class Result:
     seconds: float = 0.0
     way: str = ""
     error: str | None = None
-    logprob: float | None = None
-    min_rank: int | None = None
+    answer_logprob: float | None = None
+    answer_rank: int | None = None

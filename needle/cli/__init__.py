@@ -5,6 +5,7 @@ Heavy imports stay inside the commands, so that `needle --help` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -13,40 +14,80 @@ import typer
 from needle import __version__
 from needle.cli import run as _run
 from needle.cli import show as _show
-from needle.errors import NeedleError
+from needle.errors import NeedleError, one_line
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Measure where in a long context a language model still finds a fact, and show it as a heatmap.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+_USAGE = typer.BadParameter.__mro__[1]
+"""What a misspelt command line raises; releases of typer differ in the module that it lives in."""
 
 
 @app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
 ) -> None:
     if version:
         print(f"needle {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help(), end="")
 
 
-for _command in (_run.run, _show.list_runs, _show.show, _show.export, _show.tasks):
-    app.command(_command.__name__.removesuffix("_runs"))(_command)
+def version() -> None:
+    """Print the versions that a report of a problem ought to name."""
+    import platform
+    from importlib import metadata
+
+    print(f"needle {__version__}")
+    print(f"python {platform.python_version()}")
+    for package in ("torch", "transformers"):
+        try:
+            print(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            print(f"{package} is not installed")
+
+
+_COMMANDS = {
+    "run": _run.run,
+    "list": _show.list_runs,
+    "show": _show.show,
+    "export": _show.export,
+    "tasks": _show.tasks,
+    "version": version,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
 
 
 def main() -> None:
     """Entry point: an error that the user can mend is one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a sign gets its escape, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
     except NeedleError as error:
-        print(f"needle: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("needle: stopped; finished cells are kept, the same command goes on from here", file=sys.stderr)
+        _refuse(one_line(error))
+    except _USAGE as error:
+        command = getattr(getattr(error, "ctx", None), "command_path", "needle")
+        _refuse(f"{one_line(error)} Try '{command} --help'")
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
+        # Whoever read the output has enough; Python would complain again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    else:
+        sys.exit(code or 0)
+
+
+def _refuse(message: str) -> None:
+    print(f"needle: {message}", file=sys.stderr)
+    sys.exit(2)

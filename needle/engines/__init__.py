@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from needle import registry
+from needle.cost import Cost
 from needle.types import Answer, Prompt
 
 
@@ -15,11 +16,13 @@ class Engine(Protocol):
     """A backend that is open but holds no weights until `load`.
 
     `tokenizer` and `sources` (hashes of what decides the answers) are there at once, so that prompts are built and a
-    finished run recognised before anything heavy is read.
+    finished run recognised before anything heavy is read. `cost` is what feeding tokens costs; it decides where, within
+    the tolerance, needles stand.
     """
 
     tokenizer: Any
     sources: dict[str, str]
+    cost: Cost
 
     def load(self) -> dict[str, Any]:
         """Read the weights; returns the provenance: device, dtype, kernel and the like, as they really are."""

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
 from needle import pocket
+from needle.engines import _rope
 from needle.errors import UsageError
 
-WEIGHTS = ("*.safetensors", "*.bin")
+_WEIGHTS = ("*.safetensors", "*.bin")
+_DECIDING = ("config.json", "generation_config.json", "*.py")
 _SAMPLE = 1 << 16
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+    EOFError,
+    pickle.UnpicklingError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What a checkpoint that is broken, or not for this version of Transformers, may raise on its way in."""
 
 
 def locate(model: str) -> str:
@@ -29,6 +52,8 @@ def locate(model: str) -> str:
         if not (path / "config.json").is_file():
             raise UsageError(f"'{model}' is no checkpoint: it has no config.json")
         return str(path)
+    if model in pocket.NAMES:
+        raise UsageError(f"the bundled checkpoint '{model}' is not in this installation; give a model of your own")
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise UsageError(f"no model at '{model}': give a checkpoint folder, a hub id, or one of {_bundled()}")
     return model
@@ -44,14 +69,14 @@ def read_config(model: str, options: Mapping[str, Any]) -> Any:
     Raises:
         UsageError: there is no such model, it is out of reach, or it asks for code of its own.
     """
-    from transformers import AutoConfig
-
+    where = locate(model)
     try:
-        config = AutoConfig.from_pretrained(locate(model), **_where(options))
-    except (OSError, ValueError) as error:
+        config = AutoConfig.from_pretrained(where, **_where(options))
+    except _UNREADABLE as error:
         raise UsageError(_why(model, error, "config")) from error
-    if options.get("rope_scaling"):
-        _scale_rope(config, options["rope_scaling"])
+    scaling = options.get("rope_scaling")
+    if scaling is not None:
+        _rope.scale(config, scaling)
     return config
 
 
@@ -61,34 +86,25 @@ def read_tokenizer(model: str, options: Mapping[str, Any]) -> Any:
     Raises:
         UsageError: it has none that loads.
     """
-    from transformers import AutoTokenizer
-
+    where = locate(model)
     try:
-        return AutoTokenizer.from_pretrained(locate(model), **_where(options))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return AutoTokenizer.from_pretrained(where, **_where(options))
+    except _UNREADABLE as error:
         raise UsageError(_why(model, error, "tokenizer")) from error
-
-
-def limit(config: Any) -> int | None:
-    """The context length, in tokens, that the configuration allows; None if it sets none."""
-    text = config.get_text_config()
-    found = getattr(text, "max_position_embeddings", None)
-    return int(found) if found else None
 
 
 def check_length(config: Any, longest: int) -> None:
     """Raise UsageError if a context of `longest` tokens is more than the model takes."""
-    most = limit(config)
-    if most is not None and longest > most:
-        scaling = {
-            "rope_type": "yarn",
-            "factor": float(-(-longest // most)),
-            "original_max_position_embeddings": most,
-        }
-        raise UsageError(
-            f"a context of {longest} tokens is longer than the model's {most}; lower --max-len, or stretch its "
-            f"positions with --rope-scaling '{json.dumps(scaling)}'"
-        )
+    most = _rope.limit(config)
+    if most is None or longest <= most:
+        return
+    remedy = "lower --max-len"
+    if _rope.rotary(config):
+        before = _rope.original(config)
+        factor = float(-(-longest // before))
+        scaling = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": before}
+        remedy += f", or stretch its positions with --rope-scaling '{json.dumps(scaling)}'"
+    raise UsageError(f"a context of {longest} tokens is longer than the model's {most}; {remedy}")
 
 
 def sources(model: str, config: Any, tokenizer: Any) -> dict[str, str]:
@@ -101,41 +117,69 @@ def sources(model: str, config: Any, tokenizer: Any) -> dict[str, str]:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Hash of config.json and of every weight file's name, size, and 32 blocks spread over it."""
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for pattern in WEIGHTS:
-        for path in sorted(folder.glob(pattern)):
-            size = path.stat().st_size
-            digest.update(f"{path.name} {size}".encode())
-            with path.open("rb") as file:
-                for block in range(32):
-                    file.seek(block * size // 32)
-                    digest.update(file.read(_SAMPLE))
+    """Hash of the config, of code that comes with it, and of every weight file's name, size and 32 blocks of it."""
+    digest = hashlib.sha256()
+    for path in (p for pattern in _DECIDING for p in sorted(folder.glob(pattern))):
+        digest.update(path.name.encode() + path.read_bytes())
+    for path in (p for pattern in _WEIGHTS for p in sorted(folder.glob(pattern))):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            for block in range(32):
+                file.seek(block * size // 32)
+                digest.update(file.read(_SAMPLE))
     return digest.hexdigest()
 
 
 def read_weights(model: str, config: Any, options: Mapping[str, Any], dtype: Any, attention: str, device: str) -> Any:
-    """The model in evaluation mode on its device.
+    """The model in evaluation mode on its device, without the checkpoint's sampling settings.
 
     Raises:
-        UsageError: the weights cannot be read, or only from pickles while --allow-pickle was not given.
+        UsageError: the weights cannot be read, are not whole, do not fit the memory, or are pickles while
+            --allow-pickle was not given.
     """
-    from transformers import AutoModelForCausalLM
-
-    placed = options.get("device_map")
+    where, placed = locate(model), options.get("device_map")
+    if not options.get("allow_pickle"):
+        _refuse_pickles(model, Path(where))
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(
-            locate(model),
+        loaded, report = AutoModelForCausalLM.from_pretrained(
+            where,
             config=config,
             dtype=dtype,
             attn_implementation=attention,
             use_safetensors=None if options.get("allow_pickle") else True,
             device_map=placed,
+            output_loading_info=True,
             **_where(options),
         )
-    except (OSError, ValueError, ImportError) as error:
+        loaded = loaded if placed else loaded.to(device)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise UsageError(
+            f"model '{model}' does not fit the memory of {device}; try --dtype bfloat16 or --device-map auto"
+        ) from error
+    except _UNREADABLE as error:
         raise UsageError(_why(model, error, "weights")) from error
-    return (loaded if placed else loaded.to(device)).eval()
+    # Transformers would fill these with random numbers and only warn.
+    lacking = sorted(report["missing_keys"])
+    if lacking:
+        raise UsageError(f"model '{model}': its weights lack {len(lacking)} of the tensors, as '{lacking[0]}'")
+    loaded.generation_config = _ends_only(loaded.generation_config)
+    return loaded.eval()
+
+
+def _refuse_pickles(model: str, folder: Path) -> None:
+    """Raise UsageError where a local checkpoint has weights, but no safetensors."""
+    if any(folder.glob("*.bin")) and not any(folder.glob("*.safetensors")):
+        raise UsageError(
+            f"model '{model}' has no safetensors; allow pickled weights with --allow-pickle if you trust them"
+        )
+
+
+def _ends_only(told: Any) -> GenerationConfig:
+    """Which ids end an answer, and nothing of temperature, penalties and the like: `generate` would mix those in."""
+    return GenerationConfig(
+        bos_token_id=told.bos_token_id, eos_token_id=told.eos_token_id, pad_token_id=told.pad_token_id
+    )
 
 
 def _where(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,20 +189,18 @@ def _where(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _scale_rope(config: Any, scaling: Mapping[str, Any]) -> None:
-    text = config.get_text_config()
-    if "rope_type" not in scaling:
-        raise UsageError('--rope-scaling needs a rope_type, as in {"rope_type": "yarn", "factor": 4.0}')
-    old = dict(getattr(text, "rope_parameters", None) or {})
-    original = int(scaling.get("original_max_position_embeddings", text.max_position_embeddings))
-    text.rope_parameters = {**old, "original_max_position_embeddings": original, **scaling}
-    text.max_position_embeddings = int(original * float(scaling.get("factor", 1.0)))
-
-
 def _why(model: str, error: Exception, part: str) -> str:
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    if "trust_remote_code" in str(error):
+    """What to tell of an error from Transformers, whose messages run over many lines."""
+    text = str(error)
+    if "trust_remote_code" in text:
         return f"model '{model}' brings code of its own; read it, then allow it with --trust-remote-code"
-    if part == "weights" and "safetensors" in str(error):
-        return f"model '{model}' has no safetensors; allow pickled weights with --allow-pickle if you trust them"
-    return f"model '{model}': its {part} cannot be loaded ({first[:300]}); bundled are {_bundled()}"
+    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    if not isinstance(error, OSError | ValueError):
+        first = f"{type(error).__name__}: {first}"
+    if not Path(locate(model)).is_dir():
+        if part == "weights" and "safetensors" in text:
+            return f"model '{model}' has no safetensors; allow pickled weights with --allow-pickle if you trust them"
+        near = difflib.get_close_matches(model, pocket.NAMES, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"bundled are {_bundled()}"
+        return f"model '{model}' is no folder here, and the hub did not give its {part} ({first[:300]}); {hint}"
+    return f"model '{model}': its {part} cannot be loaded ({first[:300]})"

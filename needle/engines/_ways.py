@@ -1,16 +1,15 @@
-"""How a set of prompts is answered: `Cells`, one `generate` a prompt, is the reference."""
+"""What a way of answering a set of prompts is, and the plain one: `Cells`, one `generate` a prompt, the reference."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from transformers import GenerationConfig
 
-from needle.errors import UsageError
 from needle.types import Prompt
 
 
@@ -22,7 +21,15 @@ class Reply:
     seconds: float
     error: str | None = None
     logprob: float | None = None
-    min_rank: int | None = None
+    rank: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The reply that is expected, in ids, and which of them are the expected answer. No ids: nothing is expected."""
+
+    ids: list[int]
+    answer: tuple[int, ...] = ()
 
 
 class Way(Protocol):
@@ -32,20 +39,9 @@ class Way(Protocol):
     kernel: str
 
     def replies(
-        self, model: Any, prompts: Sequence[Prompt], drafts: Sequence[list[int]], ends: frozenset[int]
+        self, model: Any, prompts: Sequence[Prompt], drafts: Sequence[Draft], ends: frozenset[int]
     ) -> Iterator[tuple[int, Reply]]:
         """Each prompt's index and greedy reply, in the way's own order."""
-
-
-def choose(model: Any, plan: str, attention: str, say: Callable[[str], None]) -> Way:
-    """The way for `--plan`.
-
-    Raises:
-        UsageError: there is no plan of that name.
-    """
-    if plan == "cells":
-        return Cells(attention)
-    raise UsageError(f"--plan '{plan}' is unknown; use forest or cells")
 
 
 class Cells:
@@ -57,7 +53,7 @@ class Cells:
         self.kernel = attention
 
     def replies(
-        self, model: Any, prompts: Sequence[Prompt], drafts: Sequence[list[int]], ends: frozenset[int]
+        self, model: Any, prompts: Sequence[Prompt], drafts: Sequence[Draft], ends: frozenset[int]
     ) -> Iterator[tuple[int, Reply]]:
         """See `Way`; drafts are not used."""
         for index, prompt in enumerate(prompts):

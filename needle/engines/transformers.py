@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 import transformers
 
-from needle.engines import _checkpoint, _ways
+from needle import cost
+from needle.engines import _checkpoint, _choice
+from needle.engines._ways import Draft, Reply, Way
 from needle.errors import UsageError
 from needle.types import Answer, Prompt, RunSpec
 
@@ -42,16 +43,22 @@ class Transformers:
         self.config = _checkpoint.read_config(spec.model, self.options)
         _checkpoint.check_length(self.config, max(spec.grid.lengths))
         self.dtype = _dtype(str(self.options.get("dtype", "auto")), self.device, self.config)
+        self.cost = cost.of(self.config, self.dtype.itemsize)
         self.tokenizer = _checkpoint.read_tokenizer(spec.model, self.options)
         self.sources = _checkpoint.sources(spec.model, self.config, self.tokenizer)
+        self.plan = str(self.options.get("plan", "forest"))
+        if self.plan not in _choice.PLANS:
+            raise UsageError(f"--plan '{self.plan}' is unknown; use {' or '.join(_choice.PLANS)}")
         self.model: Any = None
+        self.way: Way
 
     def load(self) -> dict[str, Any]:
         """Read the weights; returns device, dtype, kernel and versions as they really are."""
         self.model = _checkpoint.read_weights(
             self.spec.model, self.config, self.options, self.dtype, self.attention, self.device
         )
-        self.way = _ways.choose(self.model, str(self.options.get("plan", "forest")), self.attention, self.say)
+        asked = str(self.options.get("attn", "auto"))
+        self.way = _choice.choose(self.model, self.plan, asked, max(self.spec.grid.lengths), self.say)
         return {
             "device": _device_name(self.model.device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
@@ -68,7 +75,7 @@ class Transformers:
         for index, reply in self.way.replies(self.model, prompts, drafts, ends):
             yield index, self._answer(reply)
 
-    def _answer(self, reply: _ways.Reply) -> Answer:
+    def _answer(self, reply: Reply) -> Answer:
         if reply.error is not None:
             return Answer(finish="error", error=reply.error, way=self.way.name, seconds=reply.seconds)
         ended = bool(reply.ids) and reply.ids[-1] in self._ends()
@@ -78,8 +85,8 @@ class Transformers:
             finish="stop" if ended else "length",
             seconds=reply.seconds,
             way=self.way.name,
-            logprob=reply.logprob,
-            min_rank=reply.min_rank,
+            answer_logprob=reply.logprob,
+            answer_rank=reply.rank,
         )
 
     def _ends(self) -> frozenset[int]:
@@ -88,16 +95,21 @@ class Transformers:
         ids = told if isinstance(told, list) else [told]
         return frozenset(i for i in [*ids, self.tokenizer.eos_token_id] if i is not None)
 
-    def _draft(self, prompt: Prompt) -> list[int]:
-        """The expected reply in ids, as it stands at the end of the prompt, with the end that a chat would give it."""
-        if prompt.question.draft is None:
-            return []
-        text = prompt.question.draft
-        if self.spec.prompt == "base" or not getattr(self.tokenizer, "chat_template", None):
-            text = text.removeprefix(prompt.question.prefix)
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-        end = self.tokenizer.eos_token_id
-        return [*ids, end] if end is not None else ids
+    def _draft(self, prompt: Prompt) -> Draft:
+        """The expected reply as it stands at the end of the prompt, with the end that a chat would give it."""
+        question = prompt.question
+        if question.draft is None:
+            return Draft([])
+        chat = self.spec.prompt != "base" and getattr(self.tokenizer, "chat_template", None)
+        text = question.draft if chat else question.draft.removeprefix(question.prefix)
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids: list[int] = list(encoded["input_ids"])
+        spans = [(text.find(a), text.find(a) + len(a)) for a in question.answers if a in text]
+        answer = [
+            i for i, (start, end) in enumerate(encoded["offset_mapping"]) if any(start < e and s < end for s, e in spans)
+        ]
+        close = self.tokenizer.eos_token_id
+        return Draft([*ids, close] if close is not None else ids, tuple(answer))
 
 
 def _device(asked: str) -> str:

@@ -1,0 +1,182 @@
+"""A cache made for the forest: one preallocated trunk that is cropped without copying, and a small room for forks.
+
+A model of Hugging Face's sees it as its `past_key_values`; the attention function that is registered here reads from it
+what the new tokens may see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.masking_utils import AttentionMaskInterface
+
+from needle import attention
+
+NAME = "needle_forest"
+"""The name under which transformers finds the attention function. It must not hold the word "flash"."""
+
+
+@dataclass(slots=True)
+class Branch:
+    """One fork in the cache: it sees the trunk up to `cut`, and its own `length` tokens from `base` in the fork room."""
+
+    cut: int
+    base: int
+    length: int = 0
+
+
+@dataclass(slots=True)
+class Step:
+    """The tokens of one forward: `branches[i]` brings the next `counts[i]` of them. No branches: the trunk grows."""
+
+    branches: list[Branch]
+    counts: list[int]
+
+
+class Layer(CacheLayerMixin):  # type: ignore[misc]
+    """Keys and values of one layer, in buffers of the walk's capacity."""
+
+    is_croppable = True
+
+    def __init__(self, walk: Walk) -> None:
+        super().__init__()
+        self.walk = walk
+        self.fork_keys: Tensor | None = None
+        self.fork_values: Tensor | None = None
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Make the trunk's buffers, shaped like the first states but of full capacity."""
+        self.keys = _room(key_states, self.walk.capacity)
+        self.values = _room(value_states, self.walk.capacity)
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Put new states where the step says; returns the trunk with them, or for forks just the new states."""
+        if not self.is_initialized or self.keys.shape[2] < self.walk.capacity:
+            self._grow(key_states, value_states)
+        if self.walk.step.branches:
+            self._keep_forks(key_states, value_states)
+            return key_states, value_states
+        start, stop = self.walk.length, self.walk.length + key_states.shape[2]
+        self.keys[:, :, start:stop] = key_states
+        self.values[:, :, start:stop] = value_states
+        return self.keys[:, :, :stop], self.values[:, :, :stop]
+
+    def _grow(self, keys: Tensor, values: Tensor) -> None:
+        old = (self.keys, self.values) if self.is_initialized else None
+        self.lazy_initialization(keys, values)
+        if old is not None:
+            for new, was in zip((self.keys, self.values), old, strict=True):
+                new[:, :, : self.walk.length] = was[:, :, : self.walk.length]
+
+    def _keep_forks(self, keys: Tensor, values: Tensor) -> None:
+        if self.fork_keys is None or self.fork_keys.shape[2] < self.walk.fork_capacity:
+            self.fork_keys = _room(keys, self.walk.fork_capacity)
+            self.fork_values = _room(values, self.walk.fork_capacity)
+        assert self.fork_values is not None
+        row = 0
+        for branch, count in zip(self.walk.step.branches, self.walk.step.counts, strict=True):
+            at = branch.base + branch.length
+            self.fork_keys[:, :, at : at + count] = keys[:, :, row : row + count]
+            self.fork_values[:, :, at : at + count] = values[:, :, row : row + count]
+            row += count
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """(keys, offset), as transformers asks; no mask is made of it."""
+        return self.walk.length + query_length, 0
+
+    def get_seq_length(self) -> int:
+        """Tokens of the trunk."""
+        return self.walk.length
+
+    def get_max_length(self) -> int:
+        """Tokens there is room for."""
+        return self.walk.capacity
+
+
+class Walk(Cache):  # type: ignore[misc]
+    """The cache of a walk through the forest. Cropping is setting `length`; `step` says what the next forward brings."""
+
+    def __init__(self, layers: int, kernel: str) -> None:
+        self.length = 0
+        self.capacity = 0
+        self.fork_capacity = 0
+        self.step = Step([], [])
+        self.kernel = attention.KERNELS[kernel]
+        super().__init__(layers=[Layer(self) for _ in range(layers)])
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for a trunk of `capacity` tokens; what is there stays."""
+        self.capacity = max(self.capacity, capacity)
+
+    def release(self) -> None:
+        """Give all memory back and begin at nothing."""
+        self.length = self.capacity = self.fork_capacity = 0
+        for layer in self.layers:
+            layer.keys = layer.values = layer.fork_keys = layer.fork_values = None
+            layer.is_initialized = False
+
+    @contextmanager
+    def stepping(self, branches: list[Branch], counts: list[int]) -> Iterator[None]:
+        """For one forward: these branches bring that many tokens each; with none, the trunk grows."""
+        self.step = Step(branches, counts)
+        token = _WALK.set(self)
+        try:
+            yield
+        finally:
+            _WALK.reset(token)
+            self.step = Step([], [])
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Attention of the step's tokens in one layer, shapes as in `needle.attention`."""
+        if not self.step.branches:
+            past = key.shape[2] - query.shape[2]
+            return self.kernel(query, key[:, :, :past], value[:, :, :past], key[:, :, past:], value[:, :, past:], scale)
+        at, out, row = self.layers[layer], [], 0
+        for branch, count in zip(self.step.branches, self.step.counts, strict=True):
+            out.append(self._branch(at, branch, query[:, :, row : row + count], scale))
+            row += count
+        return torch.cat(out, 2)
+
+    def _branch(self, layer: Layer, branch: Branch, query: Tensor, scale: float) -> Tensor:
+        """One fork's new tokens: they see the trunk up to its cut and, the last ones last, its own."""
+        assert layer.fork_keys is not None
+        assert layer.fork_values is not None
+        own = slice(branch.base, branch.base + branch.length + query.shape[2])
+        past = slice(0, branch.cut)
+        return self.kernel(
+            query,
+            layer.keys[:, :, past],
+            layer.values[:, :, past],
+            layer.fork_keys[:, :, own],
+            layer.fork_values[:, :, own],
+            scale,
+        )
+
+
+_WALK: ContextVar[Walk] = ContextVar("walk")
+
+
+def _room(like: Tensor, tokens: int) -> Tensor:
+    return like.new_empty((like.shape[0], like.shape[1], tokens, like.shape[3]))
+
+
+def _attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None = None, **_: Any
+) -> tuple[Tensor, None]:
+    """What transformers calls in every layer; returns (1, tokens, heads, dim) as it wants it."""
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    found = _WALK.get().attend(module.layer_idx, query, key, value, scale)
+    return found.transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, lambda *_, **__: None)
