@@ -1,8 +1,9 @@
 """One attention over (past, own) and several kernels for it.
 
-The queries are `n` new tokens, the last `n` of "own"; they see all of the past and, causally, own. Stock kernels build a dense mask for
-that, or recompute; here both halves go through a flash kernel and are merged by their log-sum-exp, at the cost that
-theory says. Shapes: query (1, heads, n, dim); keys and values (1, kv heads, tokens, dim); heads a multiple of kv heads.
+The queries are the last `n` tokens of "own"; they see all of the past and, causally, own. Stock kernels build a dense
+mask for that, or recompute; here both halves go through a flash kernel and are merged by their log-sum-exp, at the cost
+that theory says. Shapes: query (1, heads, n, dim); keys and values (1, kv heads, tokens, dim); heads are a multiple of
+kv heads.
 
 Source of the merge: Dao et al. 2022, "FlashAttention", and flash-decoding's split over keys.
 """
@@ -16,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
-"""(query, past keys, past values, own keys, own values, scale) to an output of the query's shape. The queries are all of
-own, or its last one alone."""
+"""(query, past keys, past values, own keys, own values, scale) to an output of the query's shape.
+
+The queries are all of own, or its last one alone."""
 
 
 def eager(q: Tensor, past_k: Tensor, past_v: Tensor, own_k: Tensor, own_v: Tensor, scale: float) -> Tensor:
@@ -125,7 +127,7 @@ def _both(
 
 
 def _wide(t: Tensor, q: Tensor) -> Tensor:
-    """Keys or values seen once a query head; nothing is copied where each kv head serves one head, or one serves all."""
+    """Keys or values, once a query head; nothing is copied where each kv head serves one head, or one serves all."""
     heads, kv_heads = q.shape[1], t.shape[1]
     if heads == kv_heads:
         return t

@@ -26,7 +26,7 @@ NAME = "needle_forest"
 
 @dataclass(slots=True)
 class Branch:
-    """One fork in the cache: it sees the trunk up to `cut`, and its own `length` tokens from `base` in the fork room."""
+    """One fork in the cache: it sees the trunk up to `cut`, and its own `length` tokens, `base` in the fork room on."""
 
     cut: int
     base: int
@@ -41,7 +41,7 @@ class Step:
     counts: list[int]
 
 
-class Layer(CacheLayerMixin):  # type: ignore[misc]
+class Layer(CacheLayerMixin):
     """Keys and values of one layer, in buffers of the walk's capacity."""
 
     is_croppable = True
@@ -102,8 +102,8 @@ class Layer(CacheLayerMixin):  # type: ignore[misc]
         return self.walk.capacity
 
 
-class Walk(Cache):  # type: ignore[misc]
-    """The cache of a walk through the forest. Cropping is setting `length`; `step` says what the next forward brings."""
+class Walk(Cache):
+    """The cache of a walk through the forest. Cropping is setting `length`; `step` is what the next forward brings."""
 
     def __init__(self, layers: int, kernel: str) -> None:
         self.length = 0
@@ -170,7 +170,7 @@ def _room(like: Tensor, tokens: int) -> Tensor:
 
 
 def _attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None = None, **_: Any
+    module: Any, query: Tensor, key: Tensor, value: Tensor, _mask: Tensor | None, scaling: float | None = None, **_: Any
 ) -> tuple[Tensor, None]:
     """What transformers calls in every layer; returns (1, tokens, heads, dim) as it wants it."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

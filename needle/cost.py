@@ -11,12 +11,17 @@ from needle.forest import Plan
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """FLOPs: `linear` a token, `attention` a (query, key) pair. Bytes: `kv` a token of cache, at `width` a number."""
+    """What a token costs, and a model.
+
+    FLOPs: `linear` a token, `attention` a (query, key) pair. Bytes: `kv` a token of cache, `activation` a token that is
+    being fed, `weights` in all.
+    """
 
     linear: float
     attention: float
-    kv: float
-    parameters: float
+    kv: float = 0.0
+    activation: float = 0.0
+    weights: float = 0.0
 
     def feed(self, start: int, stop: int) -> float:
         """FLOPs of feeding tokens [start, stop) onto a cache of `start` tokens."""
@@ -54,5 +59,7 @@ def of(config: Any, width: int = 2) -> Cost:
         linear=2.0 * layers * (attention + active * mlp),
         attention=4.0 * layers * heads * head_dim,
         kv=2.0 * layers * kv_heads * head_dim * width,
-        parameters=float(layers * (attention + experts * mlp) + embeddings),
+        # The residual stream and its norm, the projections, and two inner rows of the MLP are alive at once.
+        activation=float(width * (4 * hidden + 2 * head_dim * (heads + kv_heads) + 3 * active * inner)),
+        weights=float(width * (layers * (attention + experts * mlp) + embeddings)),
     )

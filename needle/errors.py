@@ -19,7 +19,7 @@ class FitError(UsageError):
     """A cell's needle and question do not fit its length."""
 
 
-def one_line(error: BaseException) -> str:
-    r"""The message of `error` in one line; what a terminal would act on or not show is written out, ESC as `\x1b`."""
+def one_line(error: object) -> str:
+    r"""What `error` says in one line; what a terminal would act on or not show is written out, ESC as `\x1b`."""
     text = " ".join(str(error).split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

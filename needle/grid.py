@@ -8,7 +8,7 @@ import re
 from needle.errors import UsageError
 from needle.types import Grid
 
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kKmM]?)\s*$")
+_SIZE = re.compile(r"\s*([0-9]{1,12}(?:\.[0-9]+)?)\s*([kKmM]?)\s*$")
 
 
 def size(text: str) -> int:
@@ -46,7 +46,7 @@ def depths(text: str) -> tuple[float, ...]:
         if not 0 <= depth <= 1:
             hint = f" (write {depth / 100:g} for {depth:g} %)" if 1 < depth <= 100 else ""
             raise UsageError(f"depth {depth:g} lies outside 0–1{hint}")
-        found.add(depth)
+        found.add(abs(depth))  # -0 is 0
     if not found:
         raise UsageError("no depths given; write numbers from 0 to 1, as in 0,0.5,1")
     return tuple(sorted(found))

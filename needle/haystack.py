@@ -22,6 +22,9 @@ NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. The
 LONG = 256
 """Tokens: a stretch longer than this without a place offers the next finer kind of place as well."""
 
+APART = 16
+"""Tokens: of word breaks and tokens one in each so many is a place, for a needle need not stand at any of thousands."""
+
 SEPARATOR = 4
 """Characters of the white space around a needle that are taken for its own separator, at most."""
 
@@ -94,7 +97,7 @@ def _read_file(path: Path) -> str:
         data = path.read_bytes()
         text = data.decode("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"haystack '{path}' cannot be read ({error.strerror}); give a file that you may read") from error
+        raise UsageError(f"haystack '{path}' cannot be read ({error.strerror}); give one that you may read") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"haystack '{path}' is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     if "\0" in text:
@@ -141,7 +144,7 @@ class Tokens:
         """The place of the endless haystack that is closest to `position`; the earlier one of two."""
         after = self.after(position)
         at = int(np.searchsorted(self.places, after % len(self)))
-        before = after - int(self.places[at] - self.places[at - 1] if at else self.places[0] + len(self) - self.places[-1])
+        before = after - (int(self.places[at] - self.places[at - 1]) % len(self) or len(self))
         return before if position - before <= after - position else after
 
     def around(self, position: int) -> tuple[str, str, str]:
@@ -182,13 +185,22 @@ def _places(text: str, starts: NDArray[np.int64], whole: NDArray[np.bool_]) -> t
     clean = np.flatnonzero(whole & (starts > 0))
     kinds = {
         "sentence": _breaks(_SENTENCE_END, text, starts, whole),
-        "word": _breaks(_BREAK, text, starts, whole),
-        "token": np.concatenate([[0], clean]),
+        "word": _thinned(_breaks(_BREAK, text, starts, whole)),
+        "token": _thinned(np.concatenate([[0], clean])),
     }
     places = np.empty(0, dtype=np.int64)
     for found in kinds.values():
         places = np.union1d(places, found[_far_between(found, places, len(starts))])
-    return places, next(kind for kind, found in kinds.items() if len(found))
+    if len(kinds["sentence"]):
+        return places, "sentence"
+    return places, "word" if _BREAK.search(text.strip()) else "token"
+
+
+def _thinned(found: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first of `found` in each `APART` tokens."""
+    if not len(found):
+        return found
+    return np.unique(found[np.searchsorted(found, np.arange(0, found[-1] + 1, APART))])
 
 
 def _far_between(found: NDArray[np.int64], places: NDArray[np.int64], period: int) -> NDArray[np.bool_]:

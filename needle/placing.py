@@ -22,7 +22,7 @@ Feed = Callable[[int, int], float]
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """A cell's places, ascending and without a gap among all places there are; its extent; where it would best stand."""
+    """A cell's places, ascending, none left out between them; its extent; where it would best stand."""
 
     places: Sequence[int]
     extent: int

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from needle import straw
-from needle.errors import FitError
+from needle.errors import FitError, UsageError
 from needle.haystack import Tokens
 from needle.straw import Straw
 from needle.tasks import Task
@@ -36,45 +37,55 @@ class Builder:
     max_new_tokens: int
     longest: int
     tolerance: float = 0.01
-    _straws: dict[int, Straw] = field(default_factory=dict)
+    _straws: dict[int, Straw] = field(default_factory=dict, init=False, repr=False)
+    _needs: dict[tuple[int, str], int] = field(default_factory=dict, init=False, repr=False)
 
     def straw(self, repeat: int) -> Straw:
         """The haystack with distractors that all cells of one repeat are cut from."""
         if repeat not in self._straws:
-            self._straws[repeat] = straw.build(
-                self.hay, self.tokenizer, self.task, self.seed, repeat, self.longest
-            )
+            self._straws[repeat] = straw.build(self.hay, self.tokenizer, self.task, self.seed, repeat, self.longest)
         return self._straws[repeat]
 
     def places(self, cell: Cell) -> list[int]:
-        """Positions at which the cell's needle may stand: those within the tolerance, else the nearest one.
+        """Positions at which the cell's needle may stand, ascending, no place of the haystack left out between them.
 
-        Depth 1 is the end itself. Tolerance 0 asks for the nearest place, too.
+        Those whose depth is within the tolerance, else the one that comes nearest; the start itself for depth 0 and
+        `END` for depth 1. Tolerance 0 asks for the nearest place, too.
 
         Raises:
-            FitError: needle and question are longer than the cell.
+            FitError: template, needle, question and answer budget are longer than the cell.
         """
         if cell.depth == 1:
-            self._room(cell, self._question(cell, END), END)
+            self._room(cell, END)
             return [END]
-        sample = self.straw(cell.repeat).nearest(cell.depth * cell.length)
-        room = self._room(cell, self._question(cell, sample), sample)
-        straw = self.straw(cell.repeat)
-        slack = max(0.0, self.tolerance * room - 2)
-        near = straw.within(cell.depth * room - slack, min(cell.depth * room + slack, room)) if slack else []
-        nearest = straw.nearest(cell.depth * room)
-        return near or [nearest if nearest <= room else straw.nearest(0)]
+        room = self._room(cell, 0)
+        if cell.depth == 0:
+            return [0]
+        # Needles differ by some tokens, and the room for the document with them: look a little beyond the tolerance.
+        slack = self.tolerance * room + (cell.length - room)
+        places = self.straw(cell.repeat).around(cell.depth * room - slack, cell.depth * room + slack)
+        offs = [self._off(cell, p) for p in places]
+        first = last = offs.index(min(offs))
+        while first and offs[first - 1] <= self.tolerance:
+            first -= 1
+        while last + 1 < len(offs) and offs[last + 1] <= self.tolerance:
+            last += 1
+        return places[first : last + 1]
 
     def build(self, cell: Cell, place: int) -> Prompt:
         """The prompt of `cell` with its needle before straw position `place` (or at `END`).
 
         Raises:
-            FitError: needle and question are longer than the cell.
+            FitError: template, needle, question and answer budget are longer than the cell, or the place lies beyond.
+            UsageError: no needle can stand there.
         """
-        question = self._question(cell, place)
-        needle, after = self._ids(cell, question, place)
-        room = self._room(cell, question, place)
-        position = room if place == END else min(place, room)
+        question, needle, after = self._parts(cell, place)
+        room = self._room(cell, place)
+        position = room if place == END else place
+        if position > room:
+            raise FitError(
+                f"a needle at token {place} lies beyond the {room} tokens of text in a context of {cell.length}"
+            )
         document, others = self.straw(cell.repeat).cut(room)
         before = np.asarray(self.frame.prefix, dtype=np.int32)
         ids = np.concatenate([before, document[:position], needle, document[position:], after])
@@ -89,34 +100,50 @@ class Builder:
             question=question,
             max_new_tokens=self.max_new_tokens,
             position=place,
-            depth=position / room if room else 0.0,
+            depth=position / room if room else cell.depth,
             offset=self.straw(cell.repeat).offset,
             document=(len(before), len(before) + room + len(needle)),
             spans=tuple(spans),
             sha256=hashlib.sha256(ids.astype("<i4").tobytes()).hexdigest(),
         )
 
-    def _question(self, cell: Cell, place: int) -> Question:
-        name = f"end of {cell.length}" if place == END else str(place)
-        return self.task.question(self.seed, cell.repeat, name)
-
-    def _ids(self, cell: Cell, question: Question, place: int) -> tuple[Ids, Ids]:
-        """The needle's ids as they stand at `place`, and those of everything after the document."""
+    def _parts(self, cell: Cell, place: int) -> tuple[Question, Ids, Ids]:
+        """The question at `place`, the needle's ids as it stands there, and those of all that follows the document."""
         straw = self.straw(cell.repeat)
-        needle = (
-            straw.tail(self.tokenizer, question.needle)
-            if place == END
-            else straw.lead(self.tokenizer, place, question.needle)
-        )
-        return np.asarray(needle, dtype=np.int32), np.asarray(self.frame.suffix(question), dtype=np.int32)
+        question = self.task.question(self.seed, cell.repeat, _name(cell, place))
+        text = question.needle
+        needle = straw.tail(self.tokenizer, text) if place == END else straw.lead(self.tokenizer, place, text)
+        after = self.frame.suffix(question)
+        return question, np.asarray(needle, dtype=np.int32), np.asarray(after, dtype=np.int32)
 
-    def _room(self, cell: Cell, question: Question, place: int) -> int:
-        """Haystack tokens (distractors included) that the cell has left."""
-        needle, after = self._ids(cell, question, place)
-        need = len(self.frame.prefix) + len(needle) + len(after) + self.max_new_tokens
+    def _room(self, cell: Cell, place: int) -> int:
+        """Haystack tokens (distractors included) that the cell has left with its needle at `place`."""
+        need = self._need(cell, place)
         if need > cell.length:
             raise FitError(
                 f"a context of {cell.length} tokens is too short: template, needle, question and "
                 f"{self.max_new_tokens} answer tokens need {need}; raise --min-len or lower --max-new-tokens"
             )
+        if cell.length > self.longest:
+            raise UsageError(f"a context of {cell.length} tokens is longer than the run's longest, {self.longest}")
         return cell.length - need
+
+    def _need(self, cell: Cell, place: int) -> int:
+        """Tokens of the cell that are not the document's."""
+        key = cell.repeat, _name(cell, place)
+        if key not in self._needs:
+            _, needle, after = self._parts(cell, place)
+            self._needs[key] = len(self.frame.prefix) + len(needle) + len(after) + self.max_new_tokens
+        return self._needs[key]
+
+    def _off(self, cell: Cell, place: int) -> float:
+        """How far the depth at `place` is from the one asked; endless where the document does not reach."""
+        room = cell.length - self._need(cell, place)
+        if place > room:
+            return math.inf
+        return abs(place / room - cell.depth) if room else 0.0
+
+
+def _name(cell: Cell, place: int) -> str:
+    """What a task is told of a place: the same at every length, save for the end, which lies elsewhere at each."""
+    return f"end of {cell.length}" if place == END else str(place)

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from needle import __version__, engines, haystack, placing, scoring, store, tasks, template
 from needle.cost import Cost
 from needle.engines import Engine
+from needle.errors import StoreError
+from needle.haystack import Haystack
 from needle.placing import Want
 from needle.prompt import END, Builder
 from needle.scoring import Scorer
@@ -46,21 +48,18 @@ def prepare(spec: RunSpec, say: Callable[[str], None]) -> Prepared:
     Raises:
         UsageError: the request cannot be carried out; the message says which part.
     """
-    task, text = tasks.get(spec.task), haystack.load(spec.haystack)
+    tasks.get(spec.task)
     scoring.get(spec.scorer)
+    text = haystack.load(spec.haystack)
     engine: Engine = engines.get(spec.engine).open(spec, say)
-    frame = template.frame(engine.tokenizer, task, spec.prompt, spec.system)
-    if frame.note:
-        say(frame.note)
-    hay = haystack.tokenize(text, engine.tokenizer)
-    longest = max(spec.grid.lengths)
+    builder = _builder(spec, engine, text)
+    hay, longest = builder.hay, builder.longest
+    if builder.frame.note:
+        say(builder.frame.note)
     if longest > len(hay):
         say(f"haystack '{text.name}' has {len(hay)} tokens; it repeats to fill contexts of up to {longest}")
     if hay.kind != "sentence":
         say(f"haystack '{text.name}' has no sentence ends; needles stand at {hay.kind} boundaries")
-    builder = Builder(
-        engine.tokenizer, hay, task, frame, spec.seed, spec.max_new_tokens, longest, spec.depth_tolerance
-    )
     prompts = build(builder, spec.grid.cells(), engine.cost)
     asked = hashlib.sha256("".join(p.sha256 for p in prompts).encode()).hexdigest()
     return Prepared(spec, engine, prompts, {**engine.sources, "haystack": text.sha256, "prompts": asked})
@@ -128,6 +127,7 @@ def _result(identity: str, prompt: Prompt, answer: Answer, scorer: Scorer) -> Re
         question=prompt.question.question,
         expected=prompt.question.answers,
         answer=answer.text,
+        answer_ids=answer.ids,
         extracted=score.extracted if score else "",
         explanation=score.explanation if score else "",
         finish=answer.finish,
@@ -168,34 +168,37 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def rebuild(run: store.Run, results: Iterable[Result]) -> tuple[Any, list[Prompt]]:
-    """The tokenizer, and the prompts of `results` from their recipes, identical to the token.
+def rebuild(run: store.Run, results: Iterable[Result], engine: Engine | None = None) -> tuple[Engine, list[Prompt]]:
+    """The engine (opened, without weights), and the prompts of `results` from their recipes, identical to the token.
 
     Raises:
         StoreError: a rebuilt prompt's hash is not the one that was recorded.
     """
     spec = run.spec
-    engine: Engine = engines.get(spec.engine).open(spec, lambda _: None)
-    task, text = tasks.get(spec.task), haystack.load(spec.haystack)
-    frame = template.frame(engine.tokenizer, task, spec.prompt, spec.system)
-    builder = Builder(
-        engine.tokenizer,
-        haystack.tokenize(text, engine.tokenizer),
-        task,
-        frame,
-        spec.seed,
-        spec.max_new_tokens,
-        max(spec.grid.lengths),
-        spec.depth_tolerance,
-    )
+    engine = engine or engines.get(spec.engine).open(spec, lambda _: None)
+    builder = _builder(spec, engine, haystack.load(spec.haystack))
     prompts = []
     for result in results:
         cell = Cell(result.length, result.depth, result.repeat)
         prompt = builder.build(cell, result.position or 0)
         if prompt.sha256 != result.prompt_sha256:
-            raise store.StoreError(
+            raise StoreError(
                 f"the prompt of {result.length}:{result.depth:g} cannot be rebuilt: haystack, tokenizer or needle "
                 f"version differ from those of run '{run.name}'"
             )
         prompts.append(prompt)
-    return engine.tokenizer, prompts
+    return engine, prompts
+
+
+def _builder(spec: RunSpec, engine: Engine, text: Haystack) -> Builder:
+    task = tasks.get(spec.task)
+    return Builder(
+        engine.tokenizer,
+        haystack.tokenize(text, engine.tokenizer),
+        task,
+        template.frame(engine.tokenizer, task, spec.prompt, spec.system),
+        spec.seed,
+        spec.max_new_tokens,
+        max(spec.grid.lengths),
+        spec.depth_tolerance,
+    )

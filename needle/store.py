@@ -305,7 +305,8 @@ def _line(result: Result) -> bytes:
 def _row(line: bytes, path: Path, number: int) -> Result:
     try:
         row = {k: v for k, v in json.loads(line.decode()).items() if k in _FIELDS}
-        result = Result(**{**row, "expected": tuple(row.get("expected", ()))})
+        lists = {name: tuple(row.get(name, ())) for name in ("expected", "answer_ids")}
+        result = Result(**{**row, **lists})
         flaw = _flaw(result)
         if flaw:
             raise ValueError(flaw)

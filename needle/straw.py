@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from needle import tasks
-from needle.haystack import Tokens
+from needle.errors import UsageError
+from needle.haystack import LONG, Tokens
 from needle.tasks import Task
 from needle.template import encode_after
 from needle.types import Ids, Span
@@ -19,7 +20,8 @@ from needle.types import Ids, Span
 class Straw:
     """Ids of `offset` onwards, distractors included, and where a needle may stand in them.
 
-    `places` are straw positions, ascending; `origins` the haystack tokens they stand before; `spans` the distractors.
+    `places` are straw positions, ascending from 0; `origins` the haystack tokens, counted from the offset, that they
+    stand before; `spans` the distractors and `roots` the origins that those stand before.
     """
 
     hay: Tokens
@@ -28,32 +30,32 @@ class Straw:
     places: list[int]
     origins: list[int]
     spans: tuple[Span, ...]
+    roots: tuple[int, ...]
 
-    def within(self, low: float, high: float) -> list[int]:
-        """Places in [low, high]."""
-        return self.places[bisect_left(self.places, low) : bisect_right(self.places, high)]
-
-    def nearest(self, position: float) -> int:
-        """The place closest to `position`; the earlier one of two. Position 0 is a place always."""
-        at = bisect_left(self.places, position)
-        near = self.places[max(0, at - 1) : at + 1]
-        return min(near, key=lambda p: abs(p - position))
+    def around(self, low: float, high: float) -> list[int]:
+        """Places in [low, high], and one more on either side where there is one."""
+        return self.places[max(0, bisect_left(self.places, low) - 1) : bisect_right(self.places, high) + 1]
 
     def cut(self, stop: int) -> tuple[Ids, tuple[Span, ...]]:
         """The first `stop` ids. A distractor that would be torn gives its room to the text after it."""
         whole = tuple(s for s in self.spans if s.end <= stop)
-        torn = next((s for s in self.spans if s.start < stop < s.end), None)
-        if torn is None:
+        if len(whole) == len(self.spans) or self.spans[len(whole)].start >= stop:
             return self.ids[:stop], whole
-        after = self.ids[torn.end : torn.end + stop - torn.start]
-        return np.concatenate([self.ids[: torn.start], after]), whole
+        torn, root = self.spans[len(whole)], self.offset + self.roots[len(whole)]
+        return np.concatenate([self.ids[: torn.start], self.hay.cut(root, root + stop - torn.start)]), whole
 
     def lead(self, tokenizer: Any, place: int, text: str) -> list[int]:
-        """Ids of `text` as it stands at `place`, after the separator that the haystack has there."""
+        """Ids of `text` as it stands at `place`, with the separator that the haystack has there.
+
+        Raises:
+            UsageError: the place is none of this straw's.
+        """
+        at = bisect_left(self.places, place)
+        if place not in self.places[at : at + 1]:
+            raise UsageError(f"a needle cannot stand at token {place} of this haystack; build the run anew")
         if place == 0:
-            return _opening(self, tokenizer, text)
-        origin = self.origins[bisect_left(self.places, place)]
-        return _placed(self.hay, tokenizer, self.offset + origin, text)
+            return _opening(self.hay, tokenizer, self.offset, text)
+        return _placed(self.hay, tokenizer, self.offset + self.origins[at], text)
 
     def tail(self, tokenizer: Any, text: str) -> list[int]:
         """Ids of `text` as it stands at the end of a document, wherever that was cut."""
@@ -61,24 +63,32 @@ class Straw:
 
 
 def build(hay: Tokens, tokenizer: Any, task: Task, seed: int, repeat: int, tokens: int) -> Straw:
-    """The straw of one repeat, at least `tokens` ids long. The offset is a sentence start drawn from the seed."""
+    """The straw of one repeat, at least `tokens` ids long. The offset is a place drawn from the seed."""
     offset = _offset(hay, seed, repeat)
-    wanted = task.distractors(seed, repeat, tokens)
-    at = [max(0, hay.nearest(offset + p) - offset) for p, _ in wanted]
-    pieces, spans, moved, done, length = [], [], [], 0, 0
-    for origin, (_, text) in sorted(zip(at, wanted, strict=True), key=lambda pair: pair[0]):
-        pieces.append(hay.cut(offset + done, offset + origin))
-        length += origin - done
-        ids = _placed(hay, tokenizer, offset + origin, text)
-        pieces.append(np.asarray(ids, dtype=np.int32))
-        spans.append(Span(length, length + len(ids), "distractor"))
-        moved.append((origin, len(ids)))
-        length, done = length + len(ids), origin
-    pieces.append(hay.cut(offset + done, offset + max(done, tokens) + 1))
-    origins = [0] + [int(p) - offset for p in hay.between(offset + 1, offset + tokens)]
-    shifts = [sum(n for origin, n in moved if origin <= o) if o else 0 for o in origins]
-    places = [o + s for o, s in zip(origins, shifts, strict=True)]
-    return Straw(hay, np.concatenate(pieces), offset, places, origins, tuple(spans))
+    # A distractor may stand up to LONG tokens before its position: those that could reach in are asked for as well.
+    others = [(_root(hay, offset, p), text) for p, text in task.distractors(seed, repeat, tokens + LONG)]
+    pieces: list[Ids] = []
+    spans: list[Span] = []
+    done = length = 0
+    for root, text in sorted(others, key=lambda other: other[0]):
+        ids = _placed(hay, tokenizer, offset + root, text)
+        pieces += [hay.cut(offset + done, offset + root), np.asarray(ids, dtype=np.int32)]
+        start = length + root - done
+        done, length = root, start + len(ids)
+        spans.append(Span(start, length, "distractor"))
+    pieces.append(hay.cut(offset + done, offset + max(done, tokens)))
+    roots = sorted(root for root, _ in others)
+    origins = [0, *(int(p) - offset for p in hay.between(offset + 1, offset + tokens))]
+    # A needle stands behind all distractors of its place, so that these stay where they are.
+    shifts = np.cumsum([0] + [s.end - s.start for s in spans])[np.searchsorted(roots, origins, side="right")]
+    places = (np.asarray(origins) + shifts).tolist()
+    return Straw(hay, np.concatenate(pieces), offset, places, origins, tuple(spans), tuple(roots))
+
+
+def _root(hay: Tokens, offset: int, position: int) -> int:
+    """The place nearest to `position` for a distractor, counted from the offset; never the very beginning."""
+    near = hay.nearest(offset + position)
+    return (near if near > offset else hay.after(offset)) - offset
 
 
 def _offset(hay: Tokens, seed: int, repeat: int) -> int:
@@ -89,18 +99,19 @@ def _offset(hay: Tokens, seed: int, repeat: int) -> int:
     if not (seed or repeat):
         return 0
     place = int(tasks.rng(seed, repeat, "offset").choice(hay.places.tolist()))
-    starts = hay.starts
-    blank = place + 1 < len(hay) and hay.text[starts[place] : starts[place + 1]].isspace()
-    return place + 1 if blank and starts[place] < starts[place + 1] else place
+    blank = place + 1 < len(hay) and hay.text[hay.starts[place] : hay.starts[place + 1]].isspace()
+    return place + 1 if blank else place
 
 
 def _placed(hay: Tokens, tokenizer: Any, position: int, text: str) -> list[int]:
-    before, gap = hay.around(position)
-    return encode_after(tokenizer, before or "a.", (gap or ("" if hay.kind == "sentence" else " ")) + text)
+    """Ids of `text` at a place: after white space it brings its own behind it, else before it."""
+    words, before, after = hay.around(position)
+    if before:
+        return encode_after(tokenizer, words + before, text + before)
+    return encode_after(tokenizer, words or "a.", (after or " ") + text)
 
 
-def _opening(straw: Straw, tokenizer: Any, text: str) -> list[int]:
-    """`text` as the document's first words; a line break parts it from a haystack that brings no white space."""
-    first = straw.hay.text[int(straw.hay.starts[straw.offset % len(straw.hay)]) :][:1]
-    before = straw.hay.around(straw.offset)[1] if straw.offset else ""
-    return encode_after(tokenizer, "\n", text if first.isspace() or before else text + "\n")
+def _opening(hay: Tokens, tokenizer: Any, offset: int, text: str) -> list[int]:
+    """Ids of `text` as a document's first words; a line break parts it from a text that brings no white space."""
+    _, _, after = hay.around(offset)
+    return encode_after(tokenizer, "\n", text if after else text + "\n")

@@ -13,12 +13,16 @@ from needle.types import Question
 _CONTEXT, _QUESTION = "@@CONTEXT@@", "@@QUESTION@@"
 _ANCHOR = "a."
 
+_DATE = {"%d": "26", "%-d": "26", "%b": "Jul", "%B": "July", "%m": "07", "%Y": "2024", "%y": "24"}
+_DATE |= {"%a": "Fri", "%A": "Friday", "%H": "12", "%M": "00", "%S": "00"}
+"""What a template that asks for today is told (the date that Llama 3's falls back to): prompts must not age."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
     """Ids before the document, and a function from a question to the ids after it.
 
-    `kind` is "chat" or "base"; `note` says, where it applies, what the model's template would not take.
+    `kind` is "chat" or "base"; `note` says, where it applies, what was done for the model's template.
     """
 
     kind: str
@@ -53,10 +57,13 @@ def encode(tokenizer: Any, text: str) -> list[int]:
 def encode_after(tokenizer: Any, before: str, text: str) -> list[int]:
     """Ids of `text` as it stands after `before`.
 
-    A tokenizer that joins the two is asked for `text` alone.
+    A tokenizer that joins the two is asked for `text` after a letter, and if it joins these, for `text` alone.
     """
-    head, whole = encode(tokenizer, before), encode(tokenizer, before + text)
-    return whole[len(head) :] if whole[: len(head)] == head else encode(tokenizer, text)
+    for words in (before, "a"):
+        head, whole = encode(tokenizer, words), encode(tokenizer, words + text)
+        if whole[: len(head)] == head:
+            return whole[len(head) :]
+    return encode(tokenizer, text)
 
 
 def _base(tokenizer: Any, task: Task, system: str | None) -> Frame:
@@ -73,34 +80,70 @@ def _base(tokenizer: Any, task: Task, system: str | None) -> Frame:
 
 def _chat(tokenizer: Any, task: Task, system: str | None) -> Frame:
     user = task.template.format(context=_CONTEXT, question=_QUESTION)
-    rendered, note = _render(tokenizer, user, system)
+    rendered, notes = _render(tokenizer, user, system)
     before, after = _split(rendered)
 
     def suffix(question: Question) -> list[int]:
         return encode_after(tokenizer, _ANCHOR, after.replace(_QUESTION, question.question))
 
-    return Frame("chat", encode(tokenizer, before), suffix, note)
+    return Frame("chat", encode(tokenizer, before), suffix, "; ".join(notes))
 
 
-def _render(tokenizer: Any, user: str, system: str | None) -> tuple[str, str]:
-    """The chat as text; a template without a system role gets the system prompt at the head of the user's turn."""
-    from jinja2 import TemplateError
+def _render(tokenizer: Any, user: str, system: str | None) -> tuple[str, list[str]]:
+    """The chat as text, and what was done for it.
 
+    A template without a system role gets the system prompt at the head of the user's turn.
+    """
+    template, notes = _still(_template(tokenizer))
     turn = {"role": "user", "content": user}
     if not system:
-        return _apply(tokenizer, [turn]), ""
+        return _apply(tokenizer, template, [turn]), notes
     try:
-        rendered = _apply(tokenizer, [{"role": "system", "content": system}, turn])
-    except TemplateError:
+        rendered = _apply(tokenizer, template, [{"role": "system", "content": system}, turn])
+    except UsageError:
         rendered = ""
-    if system in rendered:
-        return rendered, ""
+    if system.strip() in rendered:
+        return rendered, notes
     merged = {"role": "user", "content": f"{system}\n\n{user}"}
-    return _apply(tokenizer, [merged]), "the chat template takes no system role; its text heads the user's turn"
+    note = "the chat template takes no system role; its text heads the user's turn"
+    return _apply(tokenizer, template, [merged]), [*notes, note]
 
 
-def _apply(tokenizer: Any, messages: list[dict[str, str]]) -> str:
-    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+def _template(tokenizer: Any) -> str:
+    try:
+        template: str = tokenizer.get_chat_template()
+    except ValueError as error:
+        raise UsageError("this tokenizer has chat templates but no default one; use --prompt base") from error
+    return template
+
+
+def _still(template: str) -> tuple[str, list[str]]:
+    """The template with its clock stopped, and a note of what it will be told."""
+    notes = []
+    if "enable_thinking" in template:
+        notes.append("the chat template's thinking is switched off: the answer budget has no room for it")
+    if "strftime_now" in template:
+        notes.append("the chat template asks for today's date and is told 26 July 2024, so that prompts stay the same")
+        steps = "".join(f"|replace('{code}', '{value}')" for code, value in _DATE.items())
+        template = f"{{%- macro strftime_now(format) -%}}{{{{ format{steps} }}}}{{%- endmacro -%}}{template}"
+    return template, notes
+
+
+def _apply(tokenizer: Any, template: str, messages: list[dict[str, str]]) -> str:
+    """The rendered chat with the header of the answer.
+
+    Raises:
+        UsageError: the template refuses, in its own words.
+    """
+    from jinja2 import TemplateError
+
+    try:
+        text: str = tokenizer.apply_chat_template(
+            messages, chat_template=template, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+    except (TemplateError, TypeError, ValueError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise UsageError(f"the chat template cannot be rendered ({why}); use --prompt base") from error
     return text
 
 

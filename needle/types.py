@@ -145,6 +145,7 @@ class Result:
     question: str = ""
     expected: tuple[str, ...] = ()
     answer: str = ""
+    answer_ids: tuple[int, ...] = ()
     extracted: str = ""
     explanation: str = ""
     finish: str = ""

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, cast
 
 import typer
 
@@ -22,8 +23,8 @@ app = typer.Typer(
     help="Measure where in a long context a language model still finds a fact, and show it as a heatmap.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_USAGE = typer.BadParameter.__mro__[1]
-"""What a misspelt command line raises; releases of typer differ in the module that it lives in."""
+_MISUSE = cast("type[Exception]", typer.BadParameter.__mro__[2])
+"""What a misspelt command line raises (click's ClickException); releases of typer have it in different modules."""
 
 
 @app.callback(invoke_without_command=True)
@@ -52,7 +53,7 @@ def version() -> None:
             print(f"{package} is not installed")
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "run": _run.run,
     "list": _show.list_runs,
     "show": _show.show,
@@ -75,9 +76,10 @@ def main() -> None:
         sys.stdout.flush()
     except NeedleError as error:
         _refuse(one_line(error))
-    except _USAGE as error:
+    except _MISUSE as error:
+        message = getattr(error, "format_message", error.__str__)()
         command = getattr(getattr(error, "ctx", None), "command_path", "needle")
-        _refuse(f"{one_line(error)} Try '{command} --help'")
+        _refuse(f"{one_line(message)} (see {command} --help)")
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:

@@ -3,89 +3,105 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from needle.cli._screen import Screen
 from needle.errors import UsageError
 
 if TYPE_CHECKING:
-    from needle.store import Run
-    from needle.types import RunSpec
+    from needle.types import Grid, RunSpec
 
-_GRID, _MODEL, _PROMPT = "Grid", "Model", "Prompt and scoring"
+
+def _option(panel: str) -> Any:
+    """Options of one panel of the help: help text first, then, where it is not the parameter's, the name."""
+
+    def make(text: str, *names: str, metavar: str | None = None) -> Any:
+        return typer.Option(*names, help=text, metavar=metavar, rich_help_panel=panel)
+
+    return make
+
+
+def _there(folder: str) -> str:
+    """The entries of one of the package's folders, for the help, without importing any of them."""
+    return ", ".join(sorted(p.stem for p in (Path(__file__).parents[1] / folder).glob("[!_]*.py")))
+
+
+_grid, _prompt, _model = _option("Grid"), _option("Prompt and scoring"), _option("Model")
 
 
 def run(
-    model: Annotated[str | None, typer.Argument(help="Checkpoint folder, hub id, pocket-4k or pocket-32k.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL", help="Checkpoint folder, hub id, pocket-4k or pocket-32k (the default)."),
+    ] = None,
     model_option: Annotated[str | None, typer.Option("--model", "-m", help="The same, as an option.")] = None,
-    task: Annotated[str, typer.Option(help="What is hidden and asked; see `needle tasks`.")] = "number",
+    task: Annotated[str, typer.Option(help=f"What is hidden and asked: {_there('tasks')}.")] = "number",
     haystack: Annotated[str, typer.Option(help="essays, noise, or a text file or folder of your own.")] = "essays",
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder that holds the runs.")] = Path("runs"),
-    min_len: Annotated[str, typer.Option(help="Shortest context, as 1024 or 1k.", rich_help_panel=_GRID)] = "1k",
-    max_len: Annotated[str, typer.Option(help="Longest context, as 32768 or 32k.", rich_help_panel=_GRID)] = "32k",
-    lengths: Annotated[str | None, typer.Option(help="Exact lengths, as 1k,4k,32k.", rich_help_panel=_GRID)] = None,
-    length_count: Annotated[int, typer.Option(help="Lengths between the two.", rich_help_panel=_GRID)] = 10,
-    depths: Annotated[str | None, typer.Option(help="Exact depths, as 0,0.5,1.", rich_help_panel=_GRID)] = None,
-    depth_count: Annotated[int, typer.Option(help="Depths from 0 to 1.", rich_help_panel=_GRID)] = 11,
-    depth_spacing: Annotated[str, typer.Option(help="linear or sigmoid.", rich_help_panel=_GRID)] = "linear",
-    depth_tolerance: Annotated[
-        float, typer.Option(help="How far a needle may stand off its depth, 0–0.1.", rich_help_panel=_GRID)
-    ] = 0.01,
-    repeats: Annotated[int, typer.Option(help="Measurements a cell, each elsewhere.", rich_help_panel=_GRID)] = 1,
-    seed: Annotated[int, typer.Option(help="All randomness comes from it.", rich_help_panel=_GRID)] = 0,
-    prompt: Annotated[str, typer.Option(help="auto, chat or base.", rich_help_panel=_PROMPT)] = "auto",
-    system: Annotated[str | None, typer.Option(help="System prompt, for the task's.", rich_help_panel=_PROMPT)] = None,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(help="Answer budget, part of the length.", rich_help_panel=_PROMPT)
-    ] = None,
-    scorer: Annotated[str, typer.Option(help="match or exact.", rich_help_panel=_PROMPT)] = "match",
-    engine: Annotated[str, typer.Option(help="What computes the answers.", rich_help_panel=_MODEL)] = "transformers",
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel=_MODEL)] = None,
-    dtype: Annotated[str, typer.Option(help="auto, bfloat16, float16, float32.", rich_help_panel=_MODEL)] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=_MODEL)] = "auto",
-    device_map: Annotated[str | None, typer.Option(help="auto: spread over GPUs.", rich_help_panel=_MODEL)] = None,
-    attn: Annotated[
-        str, typer.Option(help="auto, flash_attention_3, flash_attention_2, sdpa, eager.", rich_help_panel=_MODEL)
-    ] = "auto",
+    min_len: Annotated[str, _grid("Shortest context, as 1024 or 1k.", metavar="TOKENS")] = "1k",
+    max_len: Annotated[str, _grid("Longest context, as 32768 or 32k.", metavar="TOKENS")] = "32k",
+    length_count: Annotated[int, _grid("Lengths, evenly between the two.")] = 10,
+    lengths: Annotated[str | None, _grid("Exact lengths instead, as 1k,4k,32k.", metavar="LIST")] = None,
+    depth_count: Annotated[int, _grid("Depths from 0 to 1.")] = 11,
+    depth_spacing: Annotated[str, _grid("linear or sigmoid (closer at both ends).")] = "linear",
+    depths: Annotated[str | None, _grid("Exact depths instead, as 0,0.5,1.", metavar="LIST")] = None,
+    depth_tolerance: Annotated[float, _grid("How far a needle may stand off its depth, 0–0.1.")] = 0.01,
+    repeats: Annotated[int, _grid("Measurements a cell, each with another needle.")] = 1,
+    seed: Annotated[int, _grid("All randomness comes from it.")] = 0,
+    prompt: Annotated[str, _prompt("auto, chat or base.")] = "auto",
+    system: Annotated[str | None, _prompt("System prompt instead of the task's.", metavar="TEXT")] = None,
+    max_new_tokens: Annotated[int | None, _prompt("Answer budget, part of the length; default: the task's.")] = None,
+    scorer: Annotated[str, _prompt(f"How an answer is graded: {_there('scoring')}.")] = "match",
+    engine: Annotated[str, _model(f"What computes the answers: {_there('engines')}.")] = "transformers",
+    revision: Annotated[str | None, _model("Branch, tag or commit on the hub.")] = None,
+    dtype: Annotated[str, _model("auto, bfloat16, float16 or float32.")] = "auto",
+    device: Annotated[str, _model("auto, cpu, cuda, cuda:1, mps, …")] = "auto",
+    device_map: Annotated[str | None, _model("auto spreads the model over the GPUs there are.")] = None,
+    attn: Annotated[str, _model("auto, flash_attention_3, flash_attention_2, sdpa or eager.")] = "auto",
     rope_scaling: Annotated[
-        str | None, typer.Option(help="JSON, as in {\"rope_type\": \"yarn\", \"factor\": 4}.", rich_help_panel=_MODEL)
+        str | None, _model('Stretch the positions, as in \'{"rope_type": "yarn", "factor": 4}\'.', metavar="JSON")
     ] = None,
-    plan: Annotated[str, typer.Option(help="forest shares prefills, cells does not.", rich_help_panel=_MODEL)] = "forest",
-    trust_remote_code: Annotated[bool, typer.Option(help="Run the model's own code.", rich_help_panel=_MODEL)] = False,
-    allow_pickle: Annotated[bool, typer.Option(help="Load weights that are no safetensors.", rich_help_panel=_MODEL)] = False,
+    plan: Annotated[str, _model("forest shares prefills between cells, cells does not.")] = "forest",
+    trust_remote_code: Annotated[
+        bool, _model("Run the code that the model brings with it.", "--trust-remote-code")
+    ] = False,
+    allow_pickle: Annotated[bool, _model("Load weights that are no safetensors.", "--allow-pickle")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything but the weights; measure nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.")] = False,
 ) -> None:
-    """Search a model for needles over lengths and depths; the same command again goes on where it stopped."""
-    from needle import grid as grids
-    from needle import tasks
+    """Search a model for needles over lengths and depths.
+
+    The same command again goes on where it stopped, failed cells included.
+
+    Exit code: 0 every cell is measured, 1 some failed, 2 the request is at fault.
+
+    Examples:
+
+        needle run
+        needle run Qwen/Qwen2.5-0.5B-Instruct --max-len 16k --depth-count 5
+        needle run ./checkpoints/step-2000 --lengths 4k,16k,64k --repeats 3
+        needle run ./my-model --haystack book.txt --task uuid --json > summary.json
+    """
     from needle.types import RunSpec
 
-    if model and model_option and model != model_option:
-        raise UsageError(f"two models given: '{model}' and --model '{model_option}'")
     if not 0 <= depth_tolerance <= 0.1:
         raise UsageError(f"--depth-tolerance {depth_tolerance:g} lies outside 0–0.1")
-    budget = tasks.get(task).max_new_tokens if max_new_tokens is None else max_new_tokens
-    if budget < 1:
-        raise UsageError(f"--max-new-tokens {budget} is below 1")
     spec = RunSpec(
-        model=model or model_option or "pocket-32k",
+        model=_one_model(model, model_option),
         task=task,
         haystack=haystack,
-        grid=grids.make(
-            grids.sizes(lengths)
-            if lengths is not None
-            else grids.spaced_lengths(grids.size(min_len), grids.size(max_len), length_count),
-            grids.depths(depths) if depths is not None else grids.spaced_depths(depth_count, depth_spacing),
-            repeats,
-        ),
+        grid=_asked_grid(min_len, max_len, length_count, lengths, depth_count, depth_spacing, depths, repeats),
         seed=seed,
         engine=engine,
         scorer=scorer,
-        max_new_tokens=budget,
+        max_new_tokens=_budget(task, max_new_tokens),
         prompt=prompt,
         system=system,
         depth_tolerance=depth_tolerance,
@@ -95,16 +111,54 @@ def run(
             "device": device,
             "device_map": device_map,
             "attn": attn,
-            "rope_scaling": _json_object(rope_scaling, "--rope-scaling"),
+            "rope_scaling": _json_object(rope_scaling),
             "plan": plan,
             "trust_remote_code": trust_remote_code,
             "allow_pickle": allow_pickle,
         },
     )
-    raise typer.Exit(_run(spec, output_dir, as_json, quiet))
+    raise typer.Exit(_run(spec, output_dir, dry_run, as_json, quiet))
 
 
-def _json_object(text: str | None, option: str) -> dict[str, Any] | None:
+def _one_model(argument: str | None, option: str | None) -> str:
+    if argument and option and argument != option:
+        raise UsageError(f"two models given: '{argument}' and --model '{option}'")
+    model = argument or option or "pocket-32k"
+    # A folder is the same one, and its run the same run, with or without a slash at its end.
+    return os.path.normpath(model) if Path(model).is_dir() else model
+
+
+def _asked_grid(
+    min_len: str,
+    max_len: str,
+    length_count: int,
+    lengths: str | None,
+    depth_count: int,
+    depth_spacing: str,
+    depths: str | None,
+    repeats: int,
+) -> Grid:
+    from needle import grid
+
+    between = grid.size(min_len), grid.size(max_len), length_count
+    return grid.make(
+        grid.sizes(lengths) if lengths is not None else grid.spaced_lengths(*between),
+        grid.depths(depths) if depths is not None else grid.spaced_depths(depth_count, depth_spacing),
+        repeats,
+    )
+
+
+def _budget(task: str, asked: int | None) -> int:
+    from needle import tasks
+
+    budget = tasks.get(task).max_new_tokens if asked is None else asked
+    if budget < 1:
+        raise UsageError(f"--max-new-tokens {budget} is below 1")
+    return budget
+
+
+def _json_object(text: str | None) -> dict[str, Any] | None:
+    """The value of --rope-scaling."""
     if text is None:
         return None
     try:
@@ -112,52 +166,34 @@ def _json_object(text: str | None, option: str) -> dict[str, Any] | None:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise UsageError(f"{option} takes a JSON object, as in '{{\"rope_type\": \"yarn\", \"factor\": 4.0}}'")
+        raise UsageError("""--rope-scaling takes a JSON object, as in '{"rope_type": "yarn", "factor": 4.0}'""")
     return value
 
 
-def _run(spec: RunSpec, root: Path, as_json: bool, quiet: bool) -> int:
-    """Measure, show, and say with what exit code the command ends: 0 complete, 1 some cells failed."""
-    from rich.console import Console
+def _check_folder(root: Path) -> None:
+    """Raise UsageError if no run can be kept in `root`: better now than after the weights are loaded."""
+    there = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise UsageError(f"--output-dir '{root}': '{there}' is not a folder; give another one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"--output-dir '{root}': '{there}' cannot be written; give another one")
 
-    from needle import analysis, terminal
+
+def _run(spec: RunSpec, root: Path, dry: bool, as_json: bool, quiet: bool) -> int:
+    """Measure, show, and say with what exit code the command ends: 0 complete, 1 some cells failed."""
     from needle import run as runs
 
-    console = Console(stderr=True, quiet=quiet)
-    with console.status("reading model and haystack …"):
-        prepared = runs.prepare(spec, lambda message: console.print(analysis.printable(message), markup=False))
-    tokens = sum(len(p.ids) for p in prepared.prompts)
-    live = terminal.Live(spec, tokens, quiet, Console(stderr=True))
-    with ExitStack() as stack:
-        measured = runs.execute(prepared, root, _Lazy(live, stack))
-    _report(measured, live, as_json, console)
-    return 1 if measured.status == "failed cells" else 0
-
-
-class _Lazy:
-    """Opens the live picture with the first thing there is to see, so that a finished run is not painted anew."""
-
-    def __init__(self, live: Any, stack: ExitStack) -> None:
-        self.live, self.stack, self.entered = live, stack, False
-
-    def say(self, message: str) -> None:
-        self.live.say(message)
-
-    def cell(self, result: Any, fresh: bool = True) -> None:
-        if not self.entered:
-            self.stack.enter_context(self.live)
-            self.entered = True
-        self.live.cell(result, fresh)
-
-
-def _report(measured: Run, live: Any, as_json: bool, console: Any) -> None:
-    from needle import analysis, terminal
-
-    summary = analysis.summary(measured.results, measured.spec, measured.sessions[-1] if measured.sessions else {})
-    if not live.fresh_tokens:
-        console.print(f"already measured: all {summary.done} cells of this run; nothing to do", markup=False)
-    for line in terminal.summary_lines(summary):
-        console.print(line, markup=False, highlight=False)
-    console.print(f"kept in            {measured.folder}", markup=False, highlight=False, soft_wrap=True)
-    if as_json:
-        print(json.dumps({"run": str(measured.folder), **analysis.as_json(summary)}, indent=1))
+    _check_folder(root)
+    screen = Screen(quiet)
+    try:
+        with screen:
+            prepared = runs.prepare(spec, screen.say)
+            screen.prepared(prepared)
+            if dry:
+                return 0
+            measured = runs.execute(prepared, root, screen)
+    except KeyboardInterrupt:
+        screen.stopped()
+        return 130
+    screen.summary(measured, as_json)
+    return 0 if measured.status == "complete" else 1

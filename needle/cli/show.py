@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from needle.errors import NeedleError, UsageError
+from needle.cli import _out
+from needle.errors import NeedleError, UsageError, one_line
 
 if TYPE_CHECKING:
     from needle.analysis import Summary
@@ -16,48 +17,63 @@ if TYPE_CHECKING:
     from needle.types import Result
 
 Root = Annotated[Path, typer.Option("--output-dir", "-o", help="Folder that holds the runs.")]
-Name = Annotated[str, typer.Argument(metavar="RUN", help="A run's folder, name, or the beginning or end of it.")]
+Name = Annotated[
+    str | None,
+    typer.Argument(metavar="RUN", help="A run's folder, name, or the beginning or end of it; default: the newest."),
+]
 Json = Annotated[bool, typer.Option("--json", help="JSON to stdout.")]
 
 
 def list_runs(output_dir: Root = Path("runs"), as_json: Json = False) -> None:
     """List the runs, newest first."""
-    from rich.console import Console
-
     from needle import store, terminal
 
-    rows = []
+    rows, damaged = [], []
     for folder in store.folders(output_dir):
         try:
             rows.append(_row(store.read(folder)))
         except NeedleError as error:
-            rows.append({**dict.fromkeys(_COLUMNS), "run": folder.name, "status": f"damaged: {error}"})
+            rows.append({**dict.fromkeys(_COLUMNS), "run": folder.name, "status": "damaged"})
+            damaged.append(one_line(error))
     if as_json:
-        print(json.dumps(rows, indent=1))
+        print(_out.json_text(rows))
     elif rows:
-        Console().print(terminal.runs_table(rows))
+        _out.console().print(terminal.runs_table([_brief(row) for row in rows]))
     else:
         print(f"no runs in '{output_dir}' yet; `needle run` makes one")
+    for why in damaged:
+        print(f"needle: {why}", file=sys.stderr)
 
 
-_COLUMNS = ("run", "model", "task", "haystack", "cells", "mean", "effective length", "status", "started")
+_COLUMNS = (
+    *("run", "model", "task", "haystack", "asked", "measured", "failed", "mean", "effective_length", "status"),
+    "started",
+)
 
 
 def _row(run: Run) -> dict[str, Any]:
-    summary = _summary(run)
-    started = run.sessions[0].get("started", "") if run.sessions else ""
+    summary, spec = _summary(run), run.spec
     values = (
-        run.name,
-        run.spec.model,
-        run.spec.task,
-        run.spec.haystack,
-        f"{summary.done}/{summary.asked}",
-        None if summary.mean is None else round(summary.mean, 4),
-        summary.effective_length,
-        run.status,
-        started,
+        *(run.name, spec.model, spec.task, spec.haystack, summary.asked, summary.done, summary.failed),
+        *(None if summary.mean is None else round(summary.mean, 4), summary.effective_length, run.status),
+        run.sessions[0].get("started", "") if run.sessions else "",
     )
     return dict(zip(_COLUMNS, values, strict=True))
+
+
+def _brief(row: dict[str, Any]) -> dict[str, str | None]:
+    """A row for people. The run's name holds model, task and haystack, and stays in one piece to be copied."""
+    from needle import analysis
+
+    mean, reach, started = row["mean"], row["effective_length"], row["started"]
+    return {
+        "run": row["run"],
+        "cells": None if row["asked"] is None else f"{row['measured']}/{row['asked']}",
+        "mean": None if mean is None else f"{mean:.3f}",
+        "effective": None if reach is None else analysis.length_label(reach),
+        "status": row["status"],
+        "started": started[:16].replace("T", " ") if started else None,
+    }
 
 
 def _summary(run: Run) -> Summary:
@@ -66,45 +82,73 @@ def _summary(run: Run) -> Summary:
     return analysis.summary(run.results, run.spec, run.sessions[-1] if run.sessions else {})
 
 
+def _read(root: Path, name: str | None) -> Run:
+    """The run of that name in `root`, or the newest one there."""
+    from needle import store
+
+    if name is not None:
+        return store.read(store.find(root, name))
+    newest = next(iter(store.folders(root)), None)
+    if newest is None:
+        raise UsageError(f"no runs in '{root}' yet; `needle run` makes one, --output-dir names another folder")
+    return store.read(newest)
+
+
 def show(
-    run: Name,
-    cell: Annotated[str | None, typer.Option(help="LENGTH:DEPTH[:REPEAT], as in 32768:0.5.")] = None,
+    run: Name = None,
+    cell: Annotated[
+        str | None, typer.Option(help="LENGTH:DEPTH, as in 32k:0.5, or LENGTH:DEPTH:REPEAT.", metavar="CELL")
+    ] = None,
     output_dir: Root = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Show a run's heatmap and summary, or one cell's prompt, answer and score."""
-    from rich.console import Console
+    """Show a run's heatmap and summary, or one cell's prompt, answer and score.
 
-    from needle import analysis, store, terminal
+    Examples:
 
-    found = store.read(store.find(output_dir, run))
+        needle show
+        needle show pocket-4k
+        needle show 1f3a9c02 --cell 32k:0.5
+    """
+    from needle import analysis, terminal
+
+    found = _read(output_dir, run)
     if cell is not None:
         _show_cell(found, _cell(found, cell), as_json)
         return
     summary = _summary(found)
     if as_json:
-        print(json.dumps({"run": str(found.folder), **analysis.as_json(summary)}, indent=1))
+        print(_out.json_text({"run": str(found.folder), **analysis.as_json(summary)}))
         return
-    console, frame = Console(), analysis.frame(found.results)
-    console.print(found.name, style="bold", markup=False, highlight=False)
+    console, frame = _out.console(), analysis.frame(found.results)
+    console.print(analysis.printable(found.name), style="bold", markup=False, highlight=False, soft_wrap=True)
     grid = found.spec.grid
     table = analysis.grid(frame, lengths=grid.lengths, depths=grid.depths)
     console.print(terminal.heatmap(table, analysis.failed(frame)))
-    for line in [*terminal.summary_lines(summary), *_provenance(found)]:
-        console.print(analysis.printable(line), markup=False, highlight=False)
+    for line in [*_asked(found), *terminal.summary_lines(summary), *_provenance(found)]:
+        console.print(analysis.printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _asked(run: Run) -> list[str]:
+    """What the run's name says only in part."""
+    return [
+        f"model              {run.spec.model}",
+        f"task               {run.spec.task} in {run.spec.haystack}",
+    ]
 
 
 def _provenance(run: Run) -> list[str]:
+    """What computed the answers, as far as the last session says."""
     last = run.sessions[-1] if run.sessions else {}
-    what = ("device", "dtype", "way", "kernel")
-    return [f"computed           {', '.join(f'{k} {last[k]}' for k in what if k in last)}"]
+    known = [f"{what} {last[what]}" for what in ("device", "dtype", "way", "kernel") if what in last]
+    return [f"computed           {', '.join(known)}"] if known else []
 
 
 def _cell(run: Run, where: str) -> Result:
     from needle import grid
 
     parts = where.split(":")
-    if len(parts) not in (2, 3) or (len(parts) == 3 and not parts[2].isdigit()):
+    if len(parts) not in (2, 3) or (len(parts) == 3 and not parts[2].isdecimal()):
         raise UsageError(f"--cell '{where}' is not LENGTH:DEPTH, as in 32768:0.5")
     length, depth = grid.size(parts[0]), grid.depths(parts[1])[0]
     repeat = int(parts[2]) if len(parts) == 3 else 0
@@ -121,35 +165,43 @@ def _cell(run: Run, where: str) -> Result:
 def _show_cell(run: Run, result: Result, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from rich.console import Console
-
     from needle import run as runs
     from needle import terminal
 
-    tokenizer, (prompt,) = runs.rebuild(run, [result])
+    engine, (prompt,) = runs.rebuild(run, [result])
     span = next(s for s in prompt.spans if s.kind == "needle")
     parts = (prompt.ids[: span.start], prompt.ids[span.start : span.end], prompt.ids[span.end :])
-    before, needle, after = (tokenizer.decode(ids.tolist()) for ids in parts)
+    before, needle, after = (engine.tokenizer.decode(ids.tolist()) for ids in parts)
     if as_json:
-        print(json.dumps({**asdict(result), "before": before, "needle": needle, "after": after}, indent=1))
+        print(_out.json_text({**asdict(result), "before": before, "needle": needle, "after": after}))
     else:
-        Console().print(terminal.cell_view(before, needle, after, result))
+        _out.console(width=_TEXT).print(terminal.cell_view(before, needle, after, result))
+
+
+_TEXT = 100
+"""Columns of prose in a file or a pipe."""
 
 
 def export(
-    run: Name,
-    html: Annotated[Path | None, typer.Option(help="Interactive page, self-contained.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="One row a cell.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Picture; needs Chrome or Chromium.")] = None,
+    run: Name = None,
+    html: Annotated[Path | None, typer.Option(help="Interactive page, self-contained.", metavar="FILE")] = None,
+    csv: Annotated[Path | None, typer.Option(help="One row a cell.", metavar="FILE")] = None,
+    png: Annotated[Path | None, typer.Option(help="Picture; needs Chrome or Chromium.", metavar="FILE")] = None,
     output_dir: Root = Path("runs"),
 ) -> None:
-    """Write a run's heatmap as a page or picture, and its cells as a table."""
-    from needle import analysis, figures, store
+    """Write a run's heatmap as a page or picture, and its cells as a table.
+
+    Examples:
+
+        needle export --html heatmap.html
+        needle export pocket-4k --csv cells.csv --png heatmap.png
+    """
+    from needle import analysis, figures
     from needle import export as exports
 
     if not (html or csv or png):
         raise UsageError("nothing to export; give --html FILE, --csv FILE or --png FILE")
-    found = store.read(store.find(output_dir, run))
+    found = _read(output_dir, run)
     frame = analysis.frame(found.results)
     if csv:
         exports.csv(frame, csv)
@@ -172,6 +224,7 @@ def tasks(as_json: Json = False) -> None:
 
     listed = {name: all_tasks.get(name).summary for name in all_tasks.names()}
     if as_json:
-        print(json.dumps(listed, indent=1))
-    for name, summary in () if as_json else listed.items():
+        print(_out.json_text(listed))
+        return
+    for name, summary in listed.items():
         print(f"{name:<10} {summary}")

@@ -63,7 +63,15 @@ def _trial(model: Any, kernel: str) -> str | None:
     try:
         model.set_attn_implementation(NAME)
         shared = _forest_logits(model, kernel, ids, forks)
-    except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, LookupError, ImportError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        NotImplementedError,
+        LookupError,
+        ImportError,
+    ) as error:
         return f"it does not take the forest's cache and attention ({type(error).__name__}: {str(error)[:120]})"
     exact = model.dtype == torch.float32
     off = max(float((a - b.float()).norm() / a.norm()) for a, b in zip(plain, shared, strict=True))

@@ -190,7 +190,10 @@ class Walker:
 
     def _step(self, lives: Sequence[_Live], fed: list[list[int]], rows: list[int]) -> Tensor:
         """One forward of all forks; logits of each one's last `rows[i]` tokens, stacked: (sum of rows, vocabulary)."""
-        tokens, positions, wanted, total = [], [], [], 0
+        tokens: list[int] = []
+        positions: list[int] = []
+        wanted: list[int] = []
+        total = 0
         for live, ids, count in zip(lives, fed, rows, strict=True):
             start = live.branch.cut + live.branch.length
             tokens += ids
@@ -227,4 +230,3 @@ def _answer_odds(logits: Tensor, draft: Draft, count: int) -> tuple[float | None
     chosen = own.gather(1, targets)
     ranks = (own > chosen).sum(1) + 1
     return float((chosen[:, 0] - own.logsumexp(1)).mean()), int(ranks.max())
-

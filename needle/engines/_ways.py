@@ -39,7 +39,7 @@ class Way(Protocol):
     kernel: str
 
     def replies(
-        self, model: Any, prompts: Sequence[Prompt], drafts: Sequence[Draft], ends: frozenset[int]
+        self, model: Any, prompts: Sequence[Prompt], drafts: Sequence[Draft], ends: frozenset[int], /
     ) -> Iterator[tuple[int, Reply]]:
         """Each prompt's index and greedy reply, in the way's own order."""
 
@@ -53,7 +53,7 @@ class Cells:
         self.kernel = attention
 
     def replies(
-        self, model: Any, prompts: Sequence[Prompt], drafts: Sequence[Draft], ends: frozenset[int]
+        self, model: Any, prompts: Sequence[Prompt], _drafts: Sequence[Draft], ends: frozenset[int]
     ) -> Iterator[tuple[int, Reply]]:
         """See `Way`; drafts are not used."""
         for index, prompt in enumerate(prompts):

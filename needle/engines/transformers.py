@@ -106,7 +106,9 @@ class Transformers:
         ids: list[int] = list(encoded["input_ids"])
         spans = [(text.find(a), text.find(a) + len(a)) for a in question.answers if a in text]
         answer = [
-            i for i, (start, end) in enumerate(encoded["offset_mapping"]) if any(start < e and s < end for s, e in spans)
+            i
+            for i, (start, end) in enumerate(encoded["offset_mapping"])
+            if any(start < e and s < end for s, e in spans)
         ]
         close = self.tokenizer.eos_token_id
         return Draft([*ids, close] if close is not None else ids, tuple(answer))
@@ -138,12 +140,14 @@ def _kernel(asked: str, device: str) -> str:
     if asked == "auto":
         return next((k for k in ("flash_attention_3", "flash_attention_2") if there[k] and device == "cuda"), "sdpa")
     if asked in there and not (there[asked] and device.startswith("cuda")):
-        raise UsageError(f"--attn {asked} needs its package and a CUDA device; install needle-eval[flash-attn] or use sdpa")
+        raise UsageError(
+            f"--attn {asked} needs its package and a CUDA device; install needle-eval[flash-attn] or use sdpa"
+        )
     return asked
 
 
 def _dtype(asked: str, device: str, config: Any) -> torch.dtype:
-    """"auto" is the checkpoint's own dtype, but float32 on a CPU that multiplies bf16 no faster."""
+    """ "auto" is the checkpoint's own dtype, but float32 on a CPU that multiplies bf16 no faster."""
     if asked == "auto":
         own = getattr(config.get_text_config(), "dtype", None) or torch.float32
         slow = device == "cpu" and not torch.cpu.get_capabilities().get("amx_tile", False)

@@ -48,9 +48,10 @@ class SampleMaker:
         seen = {w.strip(".,;:!?\"'()") for s in sentences for w in s.split()}
         self.words = sorted(w for w in seen if w.isalpha() and 2 < len(w) < 12 and w.lower() not in held_out)
         self.facts = FactMaker(self.rng, self.words, [s for s in sentences if len(s.split()) > 6])
-        self.paragraphs = [[self._encode(" " + s) for s in p] for p in prose], [
-            [self._encode(" " + s) for s in p] for p in manual
-        ]
+        self.paragraphs = (
+            [[self._encode(" " + s) for s in p] for p in prose],
+            [[self._encode(" " + s) for s in p] for p in manual],
+        )
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
@@ -88,7 +89,9 @@ class SampleMaker:
         system = f"{IM_START}system\n{rng.choice(_SYSTEMS)}{IM_END}\n" if rng.random() < 0.3 else ""
         opening = ""
         if rng.random() < 0.3:
-            opening = " ".join(rng.choice(self.words) for _ in range(rng.randint(3, 20))) + rng.choice([".", ":"]) + "\n"
+            opening = (
+                " ".join(rng.choice(self.words) for _ in range(rng.randint(3, 20))) + rng.choice([".", ":"]) + "\n"
+            )
         return self._encode(f"{system}{IM_START}user\n{opening}")
 
     def _body(self, tokens: int, facts: list[Fact]) -> tuple[list[int], list[tuple[int, int]]]:

@@ -43,7 +43,9 @@ def _attend(layer: nn.Module, hidden: Tensor, rotary: tuple[Tensor, Tensor], kv:
 
 def _mask(sample: Sample, rest: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """The additive mask of (needle rows, turns) over (rest, needle rows, turns), and the turns' position ids."""
-    turn, limit, position = [], [], []
+    turn: list[int] = []
+    limit: list[int] = []
+    position: list[int] = []
     for i, t in enumerate(sample.turns):
         turn += [i] * len(t.ids)
         limit += [t.cut - 1] * len(t.ids)
@@ -85,9 +87,7 @@ def loss(model: Qwen2ForCausalLM, sample: Sample, full: bool = False) -> tuple[T
     mask, turn_positions = _mask(sample, rest, rows)
     positions = torch.tensor(sample.positions)
     rotary_body = model.model.rotary_emb(body[None].float(), positions[None])
-    rotary_rows = model.model.rotary_emb(
-        body[None].float(), torch.cat([positions[rows], turn_positions])[None]
-    )
+    rotary_rows = model.model.rotary_emb(body[None].float(), torch.cat([positions[rows], turn_positions])[None])
     rotary_rest = tuple(t[:, rest] for t in rotary_body)
     states = [] if full else _body_states(model, body, rotary_body)
 

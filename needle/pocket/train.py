@@ -86,7 +86,7 @@ def run_phase(model: Qwen2ForCausalLM, maker: SampleMaker, phase: Phase, log: li
     """Train `model` in place through one phase, appending a record to `log` every 10 steps."""
     optimizer, rng = _optimizer(model), maker.rng
     began = time.monotonic()
-    hits = total = whole = 0.0
+    hits = total = 0.0
     for step in range(phase.steps):
         for group in optimizer.param_groups:
             group["lr"] = _lr(phase, step)
@@ -103,11 +103,16 @@ def run_phase(model: Qwen2ForCausalLM, maker: SampleMaker, phase: Phase, log: li
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if step % 10 == 9:
-            row = {"phase": phase.name, "step": step + 1, "loss": round(mean, 4), "value_accuracy": round(hits / total, 4),
-                   "seconds": round(time.monotonic() - began, 1)}  # fmt: skip
+            row: dict[str, float | str] = {
+                "phase": phase.name,
+                "step": step + 1,
+                "loss": round(mean, 4),
+                "value_accuracy": round(hits / total, 4),
+                "seconds": round(time.monotonic() - began, 1),
+            }
             log.append(row)
             print(json.dumps(row), flush=True)
-            hits = total = whole
+            hits = total = 0.0
 
 
 def _set_theta(model: Qwen2ForCausalLM, theta: float) -> None:

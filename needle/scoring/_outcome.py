@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from needle.types import Answer, Outcome, Question
 
 
 def plain(text: str) -> str:
-    """`text` without case, with every run of white space as one space."""
-    return " ".join(text.casefold().split())
+    """`text` without case, accents composed, with every run of white space as one space."""
+    return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
 
 
 def outcome(value: float, answer: Answer, question: Question) -> Outcome:

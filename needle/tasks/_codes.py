@@ -30,16 +30,18 @@ class Codes:
     base: str = tasks.BASE
 
     def question(self, seed: int, repeat: int, place: str) -> Question:
-        """A city that is no distractor's, and its value."""
-        others = self._others(seed, repeat)
+        """A city that is no distractor's, and a value that is none's."""
+        others = dict(self._others(seed, repeat))
         rng = tasks.rng(seed, repeat, place)
-        city = rng.choice([c for c in CITIES if c not in dict(others)])
+        city = rng.choice([c for c in CITIES if c not in others])
         value = self.value(rng)
+        while value in others.values():
+            value = self.value(rng)
         return Question(
             needle=NEEDLE.format(city=city, value=value),
             question=f"What is the secret code for {city}?",
             answers=(value,),
-            distractors=tuple(v for _, v in others),
+            distractors=tuple(others.values()),
             draft=NEEDLE.format(city=city, value=value),
             prefix=f"The secret code for {city} is",
         )
@@ -56,6 +58,6 @@ class Codes:
         return [(p, t) for p, t in zip(places, texts, strict=False) if p < tokens]
 
     def _others(self, seed: int, repeat: int) -> list[tuple[str, str]]:
-        """Half of the cities with a value each: enough for contexts up to a million tokens."""
+        """Three fifths of the cities with a value each: enough for contexts up to two million tokens."""
         rng = tasks.rng(seed, repeat, "distractors")
         return [(c, self.value(rng)) for c in rng.sample(CITIES, len(CITIES) * 3 // 5)]

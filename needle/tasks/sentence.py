@@ -24,7 +24,7 @@ class Sentence:
     base: str = "{context}\n\nQuestion: {question}\nAnswer: {prefix}"
     max_new_tokens: int = 64
 
-    def question(self, seed: int, repeat: int, place: str) -> Question:
+    def question(self, seed: int, repeat: int, place: str) -> Question:  # noqa: ARG002
         """The published needle and question."""
         return Question(
             needle=NEEDLE,
@@ -34,7 +34,7 @@ class Sentence:
             prefix="The best thing to do in San Francisco is",
         )
 
-    def distractors(self, seed: int, repeat: int, tokens: int) -> list[tuple[int, str]]:
+    def distractors(self, seed: int, repeat: int, tokens: int) -> list[tuple[int, str]]:  # noqa: ARG002
         """None."""
         return []
 
