@@ -160,7 +160,7 @@ class Tokens:
 def tokenize(haystack: Haystack, tokenizer: Any) -> Tokens:
     """Ids of `haystack` under a fast Hugging Face `tokenizer`, with the places where a needle may stand.
 
-    What looks like a control token in the text is text.
+    What looks like a control token in the text is text, unless the tokenizer's own model holds it for a word.
 
     Raises:
         UsageError: the tokenizer cannot tell where its tokens lie in the text, or sees nothing in it.

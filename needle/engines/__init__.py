@@ -17,12 +17,13 @@ class Engine(Protocol):
 
     `tokenizer` and `sources` (hashes of what decides the answers) are there at once, so that prompts are built and a
     finished run recognised before anything heavy is read. `cost` is what feeding tokens costs; it decides where, within
-    the tolerance, needles stand.
+    the tolerance, needles stand. `chunk` is how many tokens are fed at once.
     """
 
     tokenizer: Any
     sources: dict[str, str]
     cost: Cost
+    chunk: int
 
     def load(self) -> dict[str, Any]:
         """Read the weights; returns the provenance: device, dtype, kernel and the like, as they really are."""

@@ -17,7 +17,7 @@ from needle.engines._ways import Cells, Way
 PLANS = ("forest", "cells")
 
 
-def choose(model: Any, plan: str, asked: str, longest: int, say: Callable[[str], None]) -> Way:
+def choose(model: Any, plan: str, asked: str, longest: int, chunk: int, say: Callable[[str], None]) -> Way:
     """The way for `--plan` and `--attn`; what cannot go through the forest goes plain, and `say` tells why."""
     stock = model.config._attn_implementation
     if plan == "cells":
@@ -25,7 +25,7 @@ def choose(model: Any, plan: str, asked: str, longest: int, say: Callable[[str],
     kernel = attention.choose(stock if asked != "auto" or "flash" in stock else "auto", model.device, model.dtype)
     reason = unfit(model.config, longest) or _trial(model, kernel)
     if reason is None:
-        return Forest(kernel)
+        return Forest(kernel, chunk)
     model.set_attn_implementation(stock)
     say(f"no shared prefill: {reason}; one prefill a cell instead")
     return Cells(stock)

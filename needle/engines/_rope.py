@@ -73,13 +73,13 @@ def scale(config: Any, scaling: Mapping[str, Any]) -> None:
 def _checked(config: Any, scaling: Mapping[str, Any]) -> tuple[str, int, float]:
     """The scaling's type, the length that it starts from, and its factor."""
     kind = scaling.get("rope_type")
-    if kind not in ROPE_INIT_FUNCTIONS:
+    if not isinstance(kind, str) or kind not in ROPE_INIT_FUNCTIONS:
         known = ", ".join(sorted(ROPE_INIT_FUNCTIONS))
         raise UsageError(f"--rope-scaling needs a rope_type, one of {known}, as in '{_EXAMPLE}'")
     before = _number("original_max_position_embeddings", scaling, original(config))
     # A longrope without a factor takes it from the lengths that the configuration has already.
     implied = max(1.0, (_positions(config) or before) / before) if kind == "longrope" else None
-    return str(kind), int(before), _number("factor", scaling, implied)
+    return kind, int(before), _number("factor", scaling, implied)
 
 
 def _number(name: str, scaling: Mapping[str, Any], default: float | None) -> float:

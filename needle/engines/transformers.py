@@ -49,6 +49,7 @@ class Transformers:
         self.plan = str(self.options.get("plan", "forest"))
         if self.plan not in _choice.PLANS:
             raise UsageError(f"--plan '{self.plan}' is unknown; use {' or '.join(_choice.PLANS)}")
+        self.chunk = _chunk(self.options.get("prefill_chunk"), self.device)
         self.model: Any = None
         self.way: Way
 
@@ -58,7 +59,9 @@ class Transformers:
             self.spec.model, self.config, self.options, self.dtype, self.attention, self.device
         )
         asked = str(self.options.get("attn", "auto"))
-        self.way = _choice.choose(self.model, self.plan, asked, max(self.spec.grid.lengths), self.say)
+        self.way = _choice.choose(
+            self.model, self.plan, asked, max(self.spec.grid.lengths), self.chunk, self.say
+        )
         return {
             "device": _device_name(self.model.device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
@@ -143,6 +146,15 @@ def _kernel(asked: str, device: str) -> str:
         raise UsageError(
             f"--attn {asked} needs its package and a CUDA device; install needle-eval[flash-attn] or use sdpa"
         )
+    return asked
+
+
+def _chunk(asked: object, device: str) -> int:
+    """Tokens fed at once: enough to keep the device busy, few enough that activations stay small beside the weights."""
+    if asked is None:
+        return 8192 if device.startswith("cuda") else 4096
+    if not isinstance(asked, int) or asked < 1:
+        raise UsageError(f"--prefill-chunk {asked} is below 1")
     return asked
 
 
