@@ -6,7 +6,6 @@ figure are the same picture.
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -14,12 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from needle import certainty
+from needle.certainty import EFFECTIVE_THRESHOLD, ROUNDING, Effective, wilson
 from needle.types import Result, RunSpec
 
-EFFECTIVE_THRESHOLD = 0.856
-"""RULER's pass mark for a context length: Llama-2-7B's score at 4K (Hsieh et al. 2024)."""
-
-_Z95 = 1.959963984540054
 # By annotation; whatever is not here stays an object, so that a missing text stays None: NaN would be true in an `if`.
 _KINDS = {"float": "float64", "float | None": "float64", "int": "int64", "int | None": "Int64"}
 
@@ -39,8 +36,9 @@ class LengthScore:
 class Summary:
     """A run in a few numbers. `done` cells have a score, `failed` ones only errors; the rest were not reached.
 
-    `mean` and `effective_length` are None when nothing supports them; `tokens` are prompt and answer tokens of the
-    measured cells, `seconds` the engine's time on them.
+    `mean` and `effective_length` are None when nothing supports them; `effective_confidence` is the probability that
+    the true means up to that length reach `EFFECTIVE_THRESHOLD`. `tokens` are prompt and answer tokens of the measured
+    cells, `seconds` the engine's time on them.
     """
 
     model: str
@@ -56,6 +54,7 @@ class Summary:
     tokens: int
     seconds: float
     provenance: Mapping[str, Any]
+    effective_confidence: float | None = None
 
 
 def frame(results: Iterable[Result]) -> pd.DataFrame:
@@ -95,22 +94,6 @@ def failed(df: pd.DataFrame) -> set[tuple[int, float]]:
     return {(int(length), float(depth)) for (length, depth), every in hopeless.items() if every}
 
 
-def wilson(full: int, n: int) -> tuple[float, float]:
-    """The Wilson score interval, 95 %, of a share seen `full` times in `n`; (0, 1) when nothing was seen.
-
-    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
-    """
-    if n == 0:
-        return 0.0, 1.0
-    share, z2 = full / n, _Z95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    reach = _Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    # At none and at all the bound is 0 or 1 exactly; rounding must not push it outside.
-    low = 0.0 if full == 0 else max(0.0, centre - reach)
-    high = 1.0 if full == n else min(1.0, centre + reach)
-    return low, high
-
-
 def by_length(df: pd.DataFrame) -> pd.DataFrame:
     """One row a measured context length, ascending: length, mean, n, low, high (see `LengthScore`)."""
     rows = []
@@ -124,10 +107,29 @@ def effective_length(table: pd.DataFrame) -> int | None:
     """The longest length of `by_length`'s table that passes together with all shorter ones; None if the first fails."""
     longest = None
     for length, mean in zip(table["length"], table["mean"], strict=True):
-        if mean < EFFECTIVE_THRESHOLD - 1e-9:
+        if mean < EFFECTIVE_THRESHOLD - ROUNDING:
             break
         longest = int(length)
     return longest
+
+
+def bands(df: pd.DataFrame, lengths: Iterable[int] = ()) -> dict[int, certainty.Floats]:
+    """Context length (tokens) → its measured scores; lengths asked for without any stand there with none."""
+    measured = df[df["status"] == "ok"]
+    asked = sorted({*map(int, lengths), *map(int, df["length"])})
+    return {length: measured.loc[measured["length"] == length, "score"].to_numpy(dtype=float) for length in asked}
+
+
+def effective(
+    df: pd.DataFrame, lengths: Iterable[int] = (), threshold: float | None = None, relative: bool = False
+) -> Effective:
+    """`certainty.effective_length` of the frame's scores; a length of `lengths` without any ends it."""
+    return certainty.effective_length(bands(df, lengths), threshold, relative)
+
+
+def asked(spec: RunSpec, rows: int) -> int:
+    """Cells that the run ought to have: its whole grid, or what there was of an imported one."""
+    return rows if spec.engine == "import" else len(spec.grid.cells())
 
 
 def summary(results: Iterable[Result], spec: RunSpec, provenance: Mapping[str, Any]) -> Summary:
@@ -135,20 +137,22 @@ def summary(results: Iterable[Result], spec: RunSpec, provenance: Mapping[str, A
     df = frame(results).drop_duplicates(["length", "depth", "repeat"], keep="last")
     measured = df[df["status"] == "ok"]
     table = by_length(df)
+    reach = effective(df, spec.grid.lengths)
     return Summary(
         model=spec.model,
         task=spec.task,
         haystack=spec.haystack,
-        asked=len(spec.grid.cells()),
+        asked=asked(spec, len(df)),
         done=len(measured),
         failed=len(df) - len(measured),
         mean=float(measured["score"].mean()) if len(measured) else None,
         lengths=tuple(LengthScore(*row) for row in table.itertuples(index=False, name=None)),
-        effective_length=effective_length(table),
+        effective_length=reach.length,
         outcomes={str(outcome): int(count) for outcome, count in df["outcome"].value_counts().items()},
         tokens=int(measured["prompt_tokens"].sum() + measured["new_tokens"].sum()),
         seconds=float(measured["seconds"].sum()),
         provenance=dict(provenance),
+        effective_confidence=None if reach.length is None else reach.confidence,
     )
 
 
@@ -170,13 +174,25 @@ INK = "#16181D"
 """Text on any colour of the palette; its contrast there is at least 5 : 1, where white's is under 3.5 : 1."""
 FAILED = "#C9CCD3"
 """The ground of a failed cell."""
+DELTA_PALETTE = ((0xEF, 0x8A, 0x62), (0xE3, 0xE4, 0xE8), (0x67, 0xA9, 0xCF))
+"""Differences −1, 0 and 1: the ends of ColorBrewer's RdBu, which colour-blind eyes tell apart, about a grey."""
 
 
 def colour(score: float) -> str:
     """`#rrggbb` of a score on the fixed range 0–1; the same score is the same colour in every picture."""
-    place = min(max(score, 0.0), 1.0) * 2
+    return _between(PALETTE, score)
+
+
+def delta_colour(difference: float) -> str:
+    """`#rrggbb` of a difference of scores on the fixed range −1–1: orange worse, blue better."""
+    return _between(DELTA_PALETTE, (difference + 1) / 2)
+
+
+def _between(palette: tuple[tuple[int, int, int], ...], share: float) -> str:
+    """The colour at `share` (0–1, cut to it) of the way through a palette of three."""
+    place = min(max(share, 0.0), 1.0) * 2
     start = min(int(place), 1)
-    ends = zip(PALETTE[start], PALETTE[start + 1], strict=True)
+    ends = zip(palette[start], palette[start + 1], strict=True)
     return "#" + "".join(f"{round(a + (b - a) * (place - start)):02X}" for a, b in ends)
 
 
@@ -185,6 +201,12 @@ def score_label(score: float) -> str:
     if 0 < score < 1:
         return str(min(max(round(100 * score), 1), 99))
     return str(round(100 * score))
+
+
+def delta_label(difference: float) -> str:
+    """A difference −1–1 in signed points of a hundred; 0 and ±100 are kept for exactly none and all."""
+    sign = "+" if difference > 0 else "−" if difference < 0 else ""
+    return sign + score_label(abs(difference))
 
 
 def length_label(length: int) -> str:

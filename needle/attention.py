@@ -21,6 +21,9 @@ Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
 
 The queries are all of own, or its last one alone."""
 
+Half = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
+"""(query, keys, values, scale, causal) to the output over these keys and its log-sum-exp, (1, heads, at least n)."""
+
 
 def eager(q: Tensor, past_k: Tensor, past_v: Tensor, own_k: Tensor, own_v: Tensor, scale: float) -> Tensor:
     """The reference: every score, in float32."""
@@ -39,57 +42,63 @@ def sdpa(q: Tensor, past_k: Tensor, past_v: Tensor, own_k: Tensor, own_v: Tensor
     return F.scaled_dot_product_attention(q, k, v, attn_mask=_seen(q, k), scale=scale, enable_gqa=grouped)
 
 
-def flash_cpu(q: Tensor, past_k: Tensor, past_v: Tensor, own_k: Tensor, own_v: Tensor, scale: float) -> Tensor:
-    """PyTorch's flash kernel for the CPU on both halves."""
+def merged(half: Half) -> Kernel:
+    """Attention over past and own, weighed by how much of the softmax's mass each holds."""
 
-    def half(k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
-        kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        out, lse = kernel(q, _wide(k, q), _wide(v, q), 0.0, causal, scale=scale)
-        return out, lse
+    def kernel(q: Tensor, past_k: Tensor, past_v: Tensor, own_k: Tensor, own_v: Tensor, scale: float) -> Tensor:
+        n = q.shape[2]
+        # One query at the end of its own sees all of it; more than one must be all there is of own (top-left causal).
+        own, own_mass = half(q, own_k, own_v, scale, n > 1)
+        if not past_k.shape[2]:
+            return own
+        # All queries see the same past, so heads that share a kv head go in as further rows: a long past is not copied.
+        rows = q.reshape(1, past_k.shape[1], -1, q.shape[3])
+        past, past_mass = half(rows, past_k, past_v, scale, False)
+        # CUDA kernels may pad the rows of the log-sum-exp.
+        past_mass = past_mass[..., : rows.shape[2]].reshape(1, -1, n)
+        share = torch.sigmoid(past_mass - own_mass[..., :n]).unsqueeze(-1)
+        return torch.lerp(own.float(), past.reshape(own.shape).float(), share).to(q.dtype)
 
-    return _both(half, q, past_k, past_v, own_k, own_v)
-
-
-def flash_cuda(q: Tensor, past_k: Tensor, past_v: Tensor, own_k: Tensor, own_v: Tensor, scale: float) -> Tensor:
-    """PyTorch's flash kernel for CUDA on both halves; half precision only."""
-
-    def half(k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
-        kernel = torch.ops.aten._scaled_dot_product_flash_attention
-        found = kernel(q, _wide(k, q), _wide(v, q), 0.0, causal, False, scale=scale)
-        return found[0], found[1]
-
-    return _both(half, q, past_k, past_v, own_k, own_v)
+    return kernel
 
 
-def flash_2(q: Tensor, past_k: Tensor, past_v: Tensor, own_k: Tensor, own_v: Tensor, scale: float) -> Tensor:
+def flash_cpu(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
+    """PyTorch's flash kernel for the CPU."""
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    out, mass = kernel(q, _wide(k, q), _wide(v, q), 0.0, causal, scale=scale)
+    return out, mass
+
+
+def flash_cuda(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
+    """PyTorch's flash kernel for CUDA; half precision only."""
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention
+    out, mass, *_ = kernel(q, _wide(k, q), _wide(v, q), 0.0, causal, False, scale=scale)
+    return out, mass
+
+
+def flash_2(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
     """The flash-attn package, version 2: grouped heads without copies."""
     from flash_attn import flash_attn_func
 
-    def half(k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
-        turned = (t.transpose(1, 2) for t in (q, k, v))
-        out, lse, _ = flash_attn_func(*turned, softmax_scale=scale, causal=causal, return_attn_probs=True)
-        return out.transpose(1, 2), lse
-
-    return _both(half, q, past_k, past_v, own_k, own_v)
+    turned = (t.transpose(1, 2) for t in (q, k, v))
+    out, mass, _ = flash_attn_func(*turned, softmax_scale=scale, causal=causal, return_attn_probs=True)
+    return out.transpose(1, 2), mass
 
 
-def flash_3(q: Tensor, past_k: Tensor, past_v: Tensor, own_k: Tensor, own_v: Tensor, scale: float) -> Tensor:
+def flash_3(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
     """The flash-attn package, version 3, for Hopper."""
     from flash_attn_interface import flash_attn_func
 
-    def half(k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
-        turned = (t.transpose(1, 2) for t in (q, k, v))
-        out, lse = flash_attn_func(*turned, softmax_scale=scale, causal=causal, return_attn_probs=True)
-        return out.transpose(1, 2), lse
-
-    return _both(half, q, past_k, past_v, own_k, own_v)
+    turned = (t.transpose(1, 2) for t in (q, k, v))
+    out, mass = flash_attn_func(*turned, softmax_scale=scale, causal=causal, return_attn_probs=True)
+    return out.transpose(1, 2), mass
 
 
 KERNELS: dict[str, Kernel] = {
-    "flash_attention_3": flash_3,
-    "flash_attention_2": flash_2,
-    "torch-flash-cuda": flash_cuda,
-    "torch-flash-cpu": flash_cpu,
+    "flash_attention_3": merged(flash_3),
+    "flash_attention_2": merged(flash_2),
+    "torch-flash-cuda": merged(flash_cuda),
+    "torch-flash-cpu": merged(flash_cpu),
     "sdpa": sdpa,
     "eager": eager,
 }
@@ -106,34 +115,10 @@ def choose(asked: str, device: torch.device, dtype: torch.dtype) -> str:
     return "sdpa"
 
 
-def _both(
-    half: Callable[[Tensor, Tensor, bool], tuple[Tensor, Tensor]],
-    q: Tensor,
-    past_k: Tensor,
-    past_v: Tensor,
-    own_k: Tensor,
-    own_v: Tensor,
-) -> Tensor:
-    """Attention over past and own, weighed by how much of the softmax's mass each holds."""
-    # One query at the end of its own sees all of them; more than one must be all there is of own (top-left causal).
-    own, own_mass = half(own_k, own_v, q.shape[2] > 1)
-    if not past_k.shape[2]:
-        return own
-    past, past_mass = half(past_k, past_v, False)
-    # CUDA kernels may pad the rows of the log-sum-exp.
-    rows = own.shape[2]
-    share = torch.sigmoid(past_mass[..., :rows] - own_mass[..., :rows]).unsqueeze(-1)
-    return torch.lerp(own.float(), past.float(), share.float()).to(own.dtype)
-
-
 def _wide(t: Tensor, q: Tensor) -> Tensor:
-    """Keys or values, once a query head; nothing is copied where each kv head serves one head, or one serves all."""
+    """Keys or values, once a query head."""
     heads, kv_heads = q.shape[1], t.shape[1]
-    if heads == kv_heads:
-        return t
-    if kv_heads == 1:
-        return t.expand(-1, heads, -1, -1)
-    return t.repeat_interleave(heads // kv_heads, dim=1)
+    return t if heads == kv_heads else t.repeat_interleave(heads // kv_heads, dim=1)
 
 
 def _seen(q: Tensor, k: Tensor) -> Tensor:

@@ -23,6 +23,9 @@ from needle import attention
 NAME = "needle_forest"
 """The name under which transformers finds the attention function. It must not hold the word "flash"."""
 
+BEYOND = ("softcap", "s_aux", "sinks", "position_bias", "indices", "block_indices")
+"""What some models ask of their attention and no kernel here does."""
+
 
 @dataclass(slots=True)
 class Branch:
@@ -33,7 +36,7 @@ class Branch:
     length: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """The tokens of one forward: `branches[i]` brings the next `counts[i]` of them. No branches: the trunk grows."""
 
@@ -49,19 +52,25 @@ class Layer(CacheLayerMixin):
     def __init__(self, walk: Walk) -> None:
         super().__init__()
         self.walk = walk
-        self.fork_keys: Tensor | None = None
-        self.fork_values: Tensor | None = None
+        self.release()
+
+    def release(self) -> None:
+        """Give the buffers back."""
+        self.keys = self.values = self.fork_keys = self.fork_values = torch.empty(1, 0, 0, 0)
+        self.is_initialized = False
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Make the trunk's buffers, shaped like the first states but of full capacity."""
-        self.keys = _room(key_states, self.walk.capacity)
-        self.values = _room(value_states, self.walk.capacity)
-        self.is_initialized = True
+        """Make buffers shaped like these states, of the walk's capacity; what the trunk holds stays."""
+        keys, values = _rooms(key_states, value_states, self.walk.capacity)
+        if self.is_initialized:
+            keys[:, :, : self.walk.length] = self.keys[:, :, : self.walk.length]
+            values[:, :, : self.walk.length] = self.values[:, :, : self.walk.length]
+        self.keys, self.values, self.is_initialized = keys, values, True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Put new states where the step says; returns the trunk with them, or for forks just the new states."""
         if not self.is_initialized or self.keys.shape[2] < self.walk.capacity:
-            self._grow(key_states, value_states)
+            self.lazy_initialization(key_states, value_states)
         if self.walk.step.branches:
             self._keep_forks(key_states, value_states)
             return key_states, value_states
@@ -70,24 +79,26 @@ class Layer(CacheLayerMixin):
         self.values[:, :, start:stop] = value_states
         return self.keys[:, :, :stop], self.values[:, :, :stop]
 
-    def _grow(self, keys: Tensor, values: Tensor) -> None:
-        old = (self.keys, self.values) if self.is_initialized else None
-        self.lazy_initialization(keys, values)
-        if old is not None:
-            for new, was in zip((self.keys, self.values), old, strict=True):
-                new[:, :, : self.walk.length] = was[:, :, : self.walk.length]
-
     def _keep_forks(self, keys: Tensor, values: Tensor) -> None:
-        if self.fork_keys is None or self.fork_keys.shape[2] < self.walk.fork_capacity:
-            self.fork_keys = _room(keys, self.walk.fork_capacity)
-            self.fork_values = _room(values, self.walk.fork_capacity)
-        assert self.fork_values is not None
+        if self.fork_keys.shape[2] < self.walk.fork_capacity:
+            self.fork_keys, self.fork_values = _rooms(keys, values, self.walk.fork_capacity)
         row = 0
         for branch, count in zip(self.walk.step.branches, self.walk.step.counts, strict=True):
             at = branch.base + branch.length
             self.fork_keys[:, :, at : at + count] = keys[:, :, row : row + count]
             self.fork_values[:, :, at : at + count] = values[:, :, row : row + count]
             row += count
+
+    def seen(self, branch: Branch, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Keys and values of the trunk up to the fork's cut, and of its own, the step's `count` tokens included."""
+        past = slice(0, branch.cut)
+        own = slice(branch.base, branch.base + branch.length + count)
+        return (
+            self.keys[:, :, past],
+            self.values[:, :, past],
+            self.fork_keys[:, :, own],
+            self.fork_values[:, :, own],
+        )
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """(keys, offset), as transformers asks; no mask is made of it."""
@@ -103,7 +114,10 @@ class Layer(CacheLayerMixin):
 
 
 class Walk(Cache):
-    """The cache of a walk through the forest. Cropping is setting `length`; `step` is what the next forward brings."""
+    """The cache of a walk through the forest. Cropping is setting `length`; `step` is what the next forward brings.
+
+    `fork_capacity` is what the forks that are about to be answered need; their room grows to it and never shrinks.
+    """
 
     def __init__(self, layers: int, kernel: str) -> None:
         self.length = 0
@@ -121,8 +135,7 @@ class Walk(Cache):
         """Give all memory back and begin at nothing."""
         self.length = self.capacity = self.fork_capacity = 0
         for layer in self.layers:
-            layer.keys = layer.values = layer.fork_keys = layer.fork_values = None
-            layer.is_initialized = False
+            layer.release()
 
     @contextmanager
     def stepping(self, branches: list[Branch], counts: list[int]) -> Iterator[None]:
@@ -140,39 +153,41 @@ class Walk(Cache):
         if not self.step.branches:
             past = key.shape[2] - query.shape[2]
             return self.kernel(query, key[:, :, :past], value[:, :, :past], key[:, :, past:], value[:, :, past:], scale)
-        at, out, row = self.layers[layer], [], 0
-        for branch, count in zip(self.step.branches, self.step.counts, strict=True):
-            out.append(self._branch(at, branch, query[:, :, row : row + count], scale))
-            row += count
-        return torch.cat(out, 2)
-
-    def _branch(self, layer: Layer, branch: Branch, query: Tensor, scale: float) -> Tensor:
-        """One fork's new tokens: they see the trunk up to its cut and, the last ones last, its own."""
-        assert layer.fork_keys is not None
-        assert layer.fork_values is not None
-        own = slice(branch.base, branch.base + branch.length + query.shape[2])
-        past = slice(0, branch.cut)
-        return self.kernel(
-            query,
-            layer.keys[:, :, past],
-            layer.values[:, :, past],
-            layer.fork_keys[:, :, own],
-            layer.fork_values[:, :, own],
-            scale,
-        )
+        out = []
+        for branch, own in zip(self.step.branches, query.split(self.step.counts, dim=2), strict=True):
+            past_k, past_v, own_k, own_v = self.layers[layer].seen(branch, own.shape[2])
+            out.append(self.kernel(own, past_k, past_v, own_k, own_v, scale))
+        return torch.cat(out, dim=2)
 
 
 _WALK: ContextVar[Walk] = ContextVar("walk")
 
 
-def _room(like: Tensor, tokens: int) -> Tensor:
-    return like.new_empty((like.shape[0], like.shape[1], tokens, like.shape[3]))
+def _rooms(keys: Tensor, values: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """Room for so many tokens' keys and values; memory may end between the two: neither is kept without the other."""
+    return (
+        keys.new_empty(*keys.shape[:2], tokens, keys.shape[3]),
+        values.new_empty(*values.shape[:2], tokens, values.shape[3]),
+    )
 
 
 def _attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, _mask: Tensor | None, scaling: float | None = None, **_: Any
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _mask: Tensor | None,
+    scaling: float | None = None,
+    **more: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in every layer; returns (1, tokens, heads, dim) as it wants it."""
+    """What transformers calls in every layer; returns (1, tokens, heads, dim) as it wants it.
+
+    Raises:
+        NotImplementedError: the model asks for more than plain causal attention.
+    """
+    asked = [name for name in BEYOND if more.get(name) is not None]
+    if asked:
+        raise NotImplementedError(f"attention with {', '.join(asked)}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     found = _WALK.get().attend(module.layer_idx, query, key, value, scale)
     return found.transpose(1, 2).contiguous(), None

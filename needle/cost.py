@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,26 +40,35 @@ class Cost:
 def of(config: Any, width: int = 2) -> Cost:
     """The cost of a decoder with this Hugging Face configuration; `width` is bytes a number.
 
-    Counted: attention projections, MLP (the active experts of a mixture), and attention over the keys. Embeddings
-    and the output head are left out: prefill uses the head for one token only.
+    Counted: attention projections, MLP (of a mixture the router and the active experts), and attention over the keys.
+    Embeddings and the output head are left out: prefill uses the head for one token only. What a configuration does not
+    name, as the attention heads of a model that has none, costs nothing.
     """
     text = config.get_text_config()
     hidden, layers = text.hidden_size, text.num_hidden_layers
-    heads = text.num_attention_heads
-    kv_heads = getattr(text, "num_key_value_heads", None) or heads
-    head_dim = getattr(text, "head_dim", None) or hidden // heads
-    inner = getattr(text, "moe_intermediate_size", None) or getattr(text, "intermediate_size", None) or 4 * hidden
-    experts = getattr(text, "num_experts", None) or getattr(text, "num_local_experts", None) or 1
-    active = (getattr(text, "num_experts_per_tok", None) or 1) if experts > 1 else 1
+    heads = _named(text, "num_attention_heads")
+    kv_heads = _named(text, "num_key_value_heads") or heads
+    head_dim = _named(text, "head_dim") or (hidden // heads if heads else 0)
     attention = hidden * head_dim * (2 * heads + 2 * kv_heads)
-    mlp = 3 * hidden * inner
-    tied = getattr(text, "tie_word_embeddings", False)
-    embeddings = text.vocab_size * hidden * (1 if tied else 2)
+    inner = _named(text, "moe_intermediate_size", "intermediate_size") or 4 * hidden
+    experts = _named(text, "num_local_experts", "num_experts")
+    shared = _named(text, "shared_expert_intermediate_size") or inner * _named(text, "n_shared_experts")
+    router = hidden * experts
+    # Rows of the MLP that a token goes through, and that there are.
+    active = shared + inner * _named(text, "num_experts_per_tok") if experts else inner
+    there = shared + inner * experts if experts else inner
+    embeddings = text.vocab_size * hidden * (1 if getattr(text, "tie_word_embeddings", False) else 2)
     return Cost(
-        linear=2.0 * layers * (attention + active * mlp),
+        linear=2.0 * layers * (attention + 3 * hidden * active + router),
         attention=4.0 * layers * heads * head_dim,
         kv=2.0 * layers * kv_heads * head_dim * width,
-        # The residual stream and its norm, the projections, and two inner rows of the MLP are alive at once.
-        activation=float(width * (4 * hidden + 2 * head_dim * (heads + kv_heads) + 3 * active * inner)),
-        weights=float(width * (layers * (attention + experts * mlp) + embeddings)),
+        # The residual stream and its norm, the projections, and three inner rows of the MLP are alive at once.
+        activation=float(width * (4 * hidden + 2 * head_dim * (heads + kv_heads) + 3 * active)),
+        weights=float(width * (layers * (attention + 3 * hidden * there + router) + embeddings)),
     )
+
+
+def _named(text: Any, *names: str) -> float:
+    """The first of these numbers that the configuration sets, else 0; the mean where each layer has its own."""
+    value = next((v for v in (getattr(text, n, None) for n in names) if v), 0)
+    return sum(value) / len(value) if isinstance(value, Sequence) else value

@@ -115,7 +115,7 @@ def _lengthen(root: _Node, prompts: Sequence[Ids], limit: int) -> None:
         long = [f for f in node.forks if len(prompts[f.index]) - node.depth > limit]
         node.forks = [f for f in node.forks if f not in long]
         for fork in long:
-            depth = len(prompts[fork.index]) - limit // 2
+            depth = len(prompts[fork.index]) - max(1, limit // 2)
             node.children.append(_Node(depth, fork.index, [Fork(fork.index, depth)]))
 
 

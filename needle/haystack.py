@@ -54,7 +54,7 @@ def load(source: str) -> Haystack:
         return _of("essays", _read_folder(_essays()))
     try:
         path = Path(source).expanduser()
-        folder, file = path.is_dir(), path.is_file()
+        folder, file = bool(source.strip()) and path.is_dir(), path.is_file()
     except (OSError, RuntimeError, ValueError):
         # A path that is too long, names no user's home or holds a NUL is no more a file than one that is missing.
         folder = file = False

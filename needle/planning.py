@@ -37,9 +37,10 @@ def estimate(prompts: Sequence[Prompt], cost: Cost, chunk: int) -> Estimate:
     """The estimate for `prompts` on a model of this `cost`, prefilled in chunks of up to `chunk` tokens."""
     plan = forest.plan([p.ids for p in prompts])
     lengths = [len(p.ids) for p in prompts]
+    needles = {(p.cell.repeat, s.start) for p in prompts for s in p.spans if s.kind == "needle"}
     return Estimate(
         cells=len(prompts),
-        positions=len({(p.cell.repeat, p.position) for p in prompts}),
+        positions=len(needles),
         trunks=len(plan.trunks),
         plain_tokens=plan.plain_tokens,
         planned_tokens=plan.planned_tokens,

@@ -7,7 +7,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,9 @@ class Watcher(Protocol):
 
     def say(self, message: str) -> None:
         """Something the user ought to know."""
+
+    def loaded(self) -> None:
+        """The weights are there; measuring begins."""
 
     def cell(self, result: Result, fresh: bool = True) -> None:
         """A cell is finished; not `fresh` if an earlier run had finished it."""
@@ -89,6 +92,7 @@ def execute(prepared: Prepared, root: Path, watcher: Watcher) -> store.Run:
     if not left and done:
         return done
     session = _session(prepared.engine)
+    watcher.loaded()
     score = scoring.get(spec.scorer)
     with store.writing(root, spec, sources, session) as writer:
         kept = [r for r in writer.run.results if r.status == "ok"]
@@ -175,7 +179,10 @@ def rebuild(run: store.Run, results: Iterable[Result], engine: Engine | None = N
         StoreError: a rebuilt prompt's hash is not the one that was recorded.
     """
     spec = run.spec
-    engine = engine or engines.get(spec.engine).open(spec, lambda _: None)
+    if engine is None:
+        # Prompts need no device: a run of a GPU is read on a laptop.
+        anywhere = {**spec.options, "device": "cpu", "device_map": None, "attn": "auto", "dtype": "auto"}
+        engine = engines.get(spec.engine).open(replace(spec, options=anywhere), lambda _: None)
     builder = _builder(spec, engine, haystack.load(spec.haystack))
     prompts = []
     for result in results:

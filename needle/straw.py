@@ -10,7 +10,7 @@ import numpy as np
 
 from needle import tasks
 from needle.errors import UsageError
-from needle.haystack import LONG, Tokens
+from needle.haystack import Tokens
 from needle.tasks import Task
 from needle.template import encode_after
 from needle.types import Ids, Span
@@ -65,8 +65,7 @@ class Straw:
 def build(hay: Tokens, tokenizer: Any, task: Task, seed: int, repeat: int, tokens: int) -> Straw:
     """The straw of one repeat, at least `tokens` ids long. The offset is a place drawn from the seed."""
     offset = _offset(hay, seed, repeat)
-    # A distractor may stand up to LONG tokens before its position: those that could reach in are asked for as well.
-    others = [(_root(hay, offset, p), text) for p, text in task.distractors(seed, repeat, tokens + LONG)]
+    others = [(_root(hay, offset, p), text) for p, text in task.distractors(seed, repeat, tokens)]
     pieces: list[Ids] = []
     spans: list[Span] = []
     done = length = 0
@@ -99,8 +98,9 @@ def _offset(hay: Tokens, seed: int, repeat: int) -> int:
     if not (seed or repeat):
         return 0
     place = int(tasks.rng(seed, repeat, "offset").choice(hay.places.tolist()))
-    blank = place + 1 < len(hay) and hay.text[hay.starts[place] : hay.starts[place + 1]].isspace()
-    return place + 1 if blank else place
+    while place + 1 < len(hay) and hay.text[hay.starts[place] : hay.starts[place + 1]].isspace():
+        place += 1
+    return place
 
 
 def _placed(hay: Tokens, tokenizer: Any, position: int, text: str) -> list[int]:

@@ -10,7 +10,7 @@ from needle.errors import UsageError
 from needle.tasks import Task
 from needle.types import Question
 
-_CONTEXT, _QUESTION = "@@CONTEXT@@", "@@QUESTION@@"
+_CONTEXT, _QUESTION, _PREFIX = "@@Context@@", "@@Question@@", "@@Prefix@@"
 _ANCHOR = "a."
 
 _DATE = {"%d": "26", "%-d": "26", "%b": "Jul", "%B": "July", "%m": "07", "%Y": "2024", "%y": "24"}
@@ -68,11 +68,11 @@ def encode_after(tokenizer: Any, before: str, text: str) -> list[int]:
 
 def _base(tokenizer: Any, task: Task, system: str | None) -> Frame:
     opening = f"{system}\n\n" if system else ""
-    before, after = _split(opening + task.base.format(context=_CONTEXT, question=_QUESTION, prefix="@@PREFIX@@"))
+    before, after = _split(opening + task.base.format(context=_CONTEXT, question=_QUESTION, prefix=_PREFIX))
     prefix = _specials_before(tokenizer) + encode(tokenizer, before)
 
     def suffix(question: Question) -> list[int]:
-        text = after.replace(_QUESTION, question.question).replace("@@PREFIX@@", question.prefix)
+        text = after.replace(_QUESTION, question.question).replace(_PREFIX, question.prefix)
         return encode_after(tokenizer, _ANCHOR, text.rstrip())
 
     return Frame("base", prefix, suffix)

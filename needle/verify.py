@@ -32,7 +32,7 @@ class Check:
 
 
 def verify(measured: Run, sample: int, seed: int, say: Callable[[str], None]) -> tuple[str, list[Check]]:
-    """`sample` random sound cells (all, if there are fewer), computed anew with `--plan cells`; the dtype they had.
+    """The dtype, and `sample` random sound cells (all, if there are fewer), computed anew with `--plan cells`.
 
     Raises:
         UsageError: nothing was measured, or the model is no longer the one that was.
@@ -44,7 +44,7 @@ def verify(measured: Run, sample: int, seed: int, say: Callable[[str], None]) ->
             f"run '{measured.name}' has {len(sound)} measured cells and --sample is {sample}; nothing to do"
         )
     picked = Random(seed).sample(sound, min(sample, len(sound)))
-    spec = replace(measured.spec, options={**measured.spec.options, "plan": "cells"})
+    spec = replace(measured.spec, options={**measured.spec.options, **_dtype(measured), "plan": "cells"})
     engine: engines.Engine = engines.get(spec.engine).open(spec, say)
     changed = [k for k, v in engine.sources.items() if measured.sources.get(k) != v]
     if changed:
@@ -57,3 +57,9 @@ def verify(measured: Run, sample: int, seed: int, say: Callable[[str], None]) ->
         value = None if answer.error else score(answer, prompts[index].question).value
         checks.append(Check(picked[index], answer, value))
     return str(about.get("dtype", "")), checks
+
+
+def _dtype(measured: Run) -> dict[str, str]:
+    """The option that asks for the dtype of all the run's sittings: "auto" may be another one on this machine."""
+    known = {str(s["dtype"]) for s in measured.sessions if "dtype" in s}
+    return {"dtype": known.pop()} if len(known) == 1 else {}

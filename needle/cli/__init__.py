@@ -13,6 +13,9 @@ from typing import Annotated, cast
 import typer
 
 from needle import __version__
+from needle.cli import compare as _compare
+from needle.cli import imports as _imports
+from needle.cli import plan as _plan
 from needle.cli import run as _run
 from needle.cli import show as _show
 from needle.errors import NeedleError, one_line
@@ -55,9 +58,14 @@ def version() -> None:
 
 _COMMANDS: dict[str, Callable[..., None]] = {
     "run": _run.run,
+    "plan": _plan.plan,
     "list": _show.list_runs,
     "show": _show.show,
     "export": _show.export,
+    "verify": _plan.verify,
+    "compare": _compare.compare,
+    "check": _compare.check,
+    "import": _imports.import_runs,
     "tasks": _show.tasks,
     "version": version,
 }

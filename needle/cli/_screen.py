@@ -54,13 +54,16 @@ class Screen:
         else:
             self._live.say(message)
 
-    def cell(self, result: Result, fresh: bool = True) -> None:
-        """A cell is finished. The picture opens with the first one: a run that was finished is not painted anew."""
+    def loaded(self) -> None:
+        """The weights are there: the picture opens, and the clock starts."""
         assert self._live is not None
-        if not self._painted:
-            self._shown.close()
-            self._shown.enter_context(self._live)
-            self._painted = True
+        self._shown.close()
+        self._shown.enter_context(self._live)
+        self._painted = True
+
+    def cell(self, result: Result, fresh: bool = True) -> None:
+        """A cell is finished."""
+        assert self._live is not None
         self._live.cell(result, fresh)
 
     def stopped(self) -> None:

@@ -1,31 +1,41 @@
 """`needle plan` and `needle verify`: what a run will cost, and whether a run holds."""
 
-from __future__ import annotations
-
-import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from needle.cli import _out
+from needle.cli._request import taking_request
+from needle.errors import one_line
+
 if TYPE_CHECKING:
     from needle.types import RunSpec
     from needle.verify import Check
 
 
-def show_plan(spec: RunSpec, as_json: bool) -> None:
-    """Print what `spec` will cost; no weight is read and nothing is written."""
-    from rich.console import Console
+@taking_request
+def plan(spec: "RunSpec", as_json: Annotated[bool, typer.Option("--json", help="JSON to stdout.")] = False) -> None:
+    """Say what a run with these options would cost; no weight is read and nothing is written.
 
-    from needle import analysis, planning, run
+    Examples:
 
-    say = Console(stderr=True)
-    prepared = run.prepare(spec, lambda message: say.print(analysis.printable(message), markup=False))
+        needle plan
+        needle plan ./my-model --max-len 64k --repeats 3
+    """
+    from needle import planning, run
+
+    notes: list[str] = []
+    prepared = run.prepare(spec, notes.append)
     found = planning.estimate(prepared.prompts, prepared.engine.cost, prepared.engine.chunk)
+    for note in notes:
+        print(one_line(note), file=sys.stderr)
     if as_json:
-        print(json.dumps({**asdict(found), "speedup": found.speedup}, indent=1))
-    for line in () if as_json else planning.lines(found):
+        print(_out.json_text({**asdict(found), "speedup": found.speedup}))
+        return
+    for line in planning.lines(found):
         print(line)
 
 
@@ -37,29 +47,24 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="JSON to stdout.")] = False,
 ) -> None:
     """Compute random cells anew, one prefill each, and report agreement; exit code 1 if float32 differs at all."""
-    from rich.console import Console
-
-    from needle import analysis, store
+    from needle import store
     from needle import verify as verifying
 
-    say = Console(stderr=True)
     found = store.read(store.find(output_dir, run))
-    dtype, checks = verifying.verify(
-        found, sample, seed, lambda message: say.print(analysis.printable(message), markup=False)
-    )
+    dtype, checks = verifying.verify(found, sample, seed, lambda note: print(one_line(note), file=sys.stderr))
     tokens, scores = sum(c.same_tokens for c in checks), sum(c.same_score for c in checks)
     if as_json:
         counts = {"cells": len(checks), "same_tokens": tokens, "same_scores": scores, "dtype": dtype}
-        print(json.dumps(counts, indent=1))
+        print(_out.json_text(counts))
     else:
         for check in (c for c in checks if not (c.same_tokens and c.same_score)):
-            print(analysis.printable(_difference(check)))
+            print(one_line(_difference(check)))
         print(f"{tokens} of {len(checks)} cells say the same tokens, {scores} score the same ({dtype})")
     if dtype == "float32" and min(tokens, scores) < len(checks):
         raise typer.Exit(1)
 
 
-def _difference(check: Check) -> str:
+def _difference(check: "Check") -> str:
     was, now = check.result, check.answer
     said = now.error or now.text
     return f"{was.length}:{was.depth:g}:{was.repeat} said '{was.answer}' ({was.score}), plain '{said}' ({check.score})"

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from needle import pocket
 from needle.engines import _rope
+from needle.engines._ways import out_of_memory
 from needle.errors import UsageError
 
 _WEIGHTS = ("*.safetensors", "*.bin")
@@ -74,10 +75,20 @@ def read_config(model: str, options: Mapping[str, Any]) -> Any:
         config = AutoConfig.from_pretrained(where, **_where(options))
     except _UNREADABLE as error:
         raise UsageError(_why(model, error, "config")) from error
+    if not Path(where).is_dir():
+        config._commit_hash = _commit(where, options)
     scaling = options.get("rope_scaling")
     if scaling is not None:
         _rope.scale(config, scaling)
     return config
+
+
+def _commit(model: str, options: Mapping[str, Any]) -> str:
+    """The commit of a hub model whose config was just read: a branch moves, and its name is no identity."""
+    found = try_to_load_from_cache(model, "config.json", revision=_where(options)["revision"])
+    if not isinstance(found, str):
+        raise UsageError(f"model '{model}' is not in the hub's cache; download it and give its folder instead")
+    return Path(found).parent.name
 
 
 def read_tokenizer(model: str, options: Mapping[str, Any]) -> Any:
@@ -112,7 +123,7 @@ def sources(model: str, config: Any, tokenizer: Any) -> dict[str, str]:
     text = tokenizer.backend_tokenizer.to_str() if getattr(tokenizer, "is_fast", False) else repr(tokenizer)
     template = str(getattr(tokenizer, "chat_template", ""))
     where = locate(model)
-    weights = _fingerprint(Path(where)) if Path(where).is_dir() else str(getattr(config, "_commit_hash", ""))
+    weights = _fingerprint(Path(where)) if Path(where).is_dir() else str(config._commit_hash)
     return {"model": weights, "tokenizer": hashlib.sha256((text + template).encode()).hexdigest()}
 
 
@@ -150,14 +161,13 @@ def read_weights(model: str, config: Any, options: Mapping[str, Any], dtype: Any
             use_safetensors=None if options.get("allow_pickle") else True,
             device_map=placed,
             output_loading_info=True,
-            **_where(options),
+            **{**_where(options), "revision": getattr(config, "_commit_hash", None)},
         )
         loaded = loaded if placed else loaded.to(device)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise UsageError(
-            f"model '{model}' does not fit the memory of {device}; try --dtype bfloat16 or --device-map auto"
-        ) from error
-    except _UNREADABLE as error:
+    except (*_UNREADABLE, MemoryError) as error:
+        if out_of_memory(error):
+            remedy = "try --dtype bfloat16 or --device-map auto"
+            raise UsageError(f"model '{model}' does not fit the memory of {device}; {remedy}") from error
         raise UsageError(_why(model, error, "weights")) from error
     # Transformers would fill these with random numbers and only warn.
     lacking = sorted(report["missing_keys"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,13 @@ from torch import Tensor
 from needle import attention
 from needle.cache import NAME, Branch, Walk
 from needle.engines._forest import Forest, Walker
-from needle.engines._ways import Cells, Way
+from needle.engines._ways import Cells, Way, describe
+from needle.types import Ids
 
 PLANS = ("forest", "cells")
+
+_REFUSALS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, ImportError, AssertionError)
+"""How a model may show that the forest's cache and attention are not for it."""
 
 
 def choose(model: Any, plan: str, asked: str, longest: int, chunk: int, say: Callable[[str], None]) -> Way:
@@ -22,7 +27,9 @@ def choose(model: Any, plan: str, asked: str, longest: int, chunk: int, say: Cal
     stock = model.config._attn_implementation
     if plan == "cells":
         return Cells(stock)
-    kernel = attention.choose(stock if asked != "auto" or "flash" in stock else "auto", model.device, model.dtype)
+    # Of what transformers takes by itself only the flash-attn packages are better than the kernels here.
+    wanted = "auto" if asked == "auto" and "flash" not in stock else stock
+    kernel = attention.choose(wanted, model.device, model.dtype)
     reason = unfit(model.config, longest) or _trial(model, kernel)
     if reason is None:
         return Forest(kernel, chunk)
@@ -53,46 +60,35 @@ def unfit(config: Any, longest: int) -> str | None:
 @torch.inference_mode()
 def _trial(model: Any, kernel: str) -> str | None:
     """Answer two short forks both ways, and leave the model on the forest's attention if they agree."""
-    device = model.get_input_embeddings().weight.device
-    ids = np.random.default_rng(0).integers(0, model.get_input_embeddings().num_embeddings, 48)
+    embeddings = model.get_input_embeddings()
+    ids = np.random.default_rng(0).integers(0, embeddings.num_embeddings, 48, dtype=np.int32)
     forks = [(40, ids[40:]), (17, ids[:5])]
     plain = []
     for cut, tail in forks:
-        whole = torch.from_numpy(np.concatenate([ids[:cut], tail]))[None].to(device)
-        plain.append(model(whole, use_cache=False, logits_to_keep=len(tail)).logits[0].float())
+        whole = torch.from_numpy(np.concatenate([ids[:cut], tail])).long().to(embeddings.weight.device)
+        plain.append(model(whole[None], use_cache=False).logits[0, -len(tail) :])
     try:
         model.set_attn_implementation(NAME)
-        shared = _forest_logits(model, kernel, ids, forks)
-    except (
-        RuntimeError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        NotImplementedError,
-        LookupError,
-        ImportError,
-    ) as error:
-        return f"it does not take the forest's cache and attention ({type(error).__name__}: {str(error)[:120]})"
+        shared = _shared(model, kernel, ids[:40], forks)
+    except _REFUSALS as error:
+        return f"it does not take the forest's cache and attention ({describe(error)[:160]})"
     exact = model.dtype == torch.float32
-    off = max(float((a - b.float()).norm() / a.norm()) for a, b in zip(plain, shared, strict=True))
-    if off > (1e-3 if exact else 5e-2):
-        return f"a trial differs from a plain prefill by {off:.1%}"
-    return None
+    off = max(_distance(a, b) for a, b in zip(plain, shared, strict=True))
+    return f"a trial differs from a plain prefill by {off:.1%}" if off > (1e-3 if exact else 5e-2) else None
 
 
-def _forest_logits(model: Any, kernel: str, ids: Any, forks: list[tuple[int, Any]]) -> list[Tensor]:
+def _shared(model: Any, kernel: str, trunk: Ids, forks: Sequence[tuple[int, Ids]]) -> Sequence[Tensor]:
+    """The logits of both forks' own tokens, computed together on one trunk."""
     walk = Walk(model.config.get_text_config().num_hidden_layers, kernel)
     walker = Walker(model, walk, chunk=16)
-    walker.feed(ids.astype(np.int32), 0, 40)
-    walk.fork_capacity = 16
-    branches = [Branch(cut, 8 * at) for at, (cut, _) in enumerate(forks)]
-    tokens = torch.from_numpy(np.concatenate([tail for _, tail in forks])).to(walker.device)
-    positions = [p for cut, tail in forks for p in range(cut, cut + len(tail))]
-    with walk.stepping(branches, [len(tail) for _, tail in forks]):
-        logits = model(
-            input_ids=tokens[None],
-            position_ids=torch.tensor(positions, device=walker.device)[None],
-            past_key_values=walk,
-            use_cache=True,
-        ).logits[0]
-    return list(logits.split([len(tail) for _, tail in forks]))
+    walker.feed(trunk, 0, len(trunk))
+    sizes = [len(tail) for _, tail in forks]
+    walk.fork_capacity = sum(sizes)
+    branches = [Branch(cut, sum(sizes[:at])) for at, (cut, _) in enumerate(forks)]
+    return walker.step(branches, [tail.tolist() for _, tail in forks], sizes).split(sizes)
+
+
+def _distance(plain: Tensor, shared: Tensor) -> float:
+    """How far apart, relative to `plain`; endless if a number is none."""
+    off = float((plain.float() - shared.float()).norm() / plain.float().norm())
+    return math.inf if math.isnan(off) else off

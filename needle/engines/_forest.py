@@ -16,8 +16,9 @@ from torch import Tensor
 
 from needle import forest
 from needle.cache import Branch, Walk
-from needle.engines._ways import Draft, Reply, describe, out_of_memory
-from needle.types import Prompt
+from needle.engines._ways import FAILURES, Draft, Reply, describe, out_of_memory
+from needle.forest import Fork
+from needle.types import Ids, Prompt
 
 CHUNK = 4096
 SMALLEST_CHUNK = 128
@@ -27,21 +28,23 @@ FORK_TOKENS = 2048
 
 @dataclass(slots=True)
 class _Live:
-    """A fork being answered: its place in the cache, what it has said, what it will be fed next."""
+    """A fork being answered: its place in the cache, its own end of the prompt, its draft, what it has said so far."""
 
     index: int
     branch: Branch
+    tail: list[int]
+    draft: Draft
     room: int
     out: list[int] = field(default_factory=list)
-    next: int = -1
     logprob: float | None = None
     rank: int | None = None
     done: bool = False
 
     def say(self, token: int, ends: frozenset[int]) -> None:
         self.out.append(token)
-        self.next = token
         self.done = token in ends or len(self.out) >= self.room
+        # What was said is in the cache by now, but for this token, which is fed next.
+        self.branch.length = len(self.tail) + len(self.out) - 1
 
 
 class Forest:
@@ -56,27 +59,25 @@ class Forest:
         self, model: Any, prompts: Sequence[Prompt], drafts: Sequence[Draft], ends: frozenset[int]
     ) -> Iterator[tuple[int, Reply]]:
         """See `needle.engines._ways.Way`. The model must run on the attention of `needle.cache`."""
-        plan = forest.plan([p.ids for p in prompts])
         walk = Walk(model.config.get_text_config().num_hidden_layers, self.kernel)
         walker = Walker(model, walk, self.chunk)
-        for trunk in plan.trunks:
-            began = time.perf_counter()
+        for trunk in forest.plan([p.ids for p in prompts]).trunks:
+            began, failed = time.perf_counter(), None
             try:
                 walker.feed(prompts[trunk.source].ids, trunk.keep, trunk.stop)
-            except (RuntimeError, MemoryError) as error:
-                each = (time.perf_counter() - began) / len(trunk.forks)
-                yield from ((f.index, Reply([], each, error=describe(error))) for f in trunk.forks)
-                continue
-            shared = (time.perf_counter() - began) / max(1, len(trunk.forks))
-            for batch in _batches(trunk.forks, prompts, drafts):
-                yield from _answer(walker, batch, prompts, drafts, ends, shared)
+            except FAILURES as error:
+                failed = describe(error)
+            shared = (time.perf_counter() - began) / len(trunk.forks)
+            if failed is None:
+                for batch in _batches(trunk.forks, prompts, drafts):
+                    yield from _answer(walker, batch, prompts, drafts, ends, shared)
+            else:
+                yield from ((fork.index, Reply([], shared, failed)) for fork in trunk.forks)
 
 
-def _batches(
-    forks: Sequence[forest.Fork], prompts: Sequence[Prompt], drafts: Sequence[Draft]
-) -> Iterator[list[forest.Fork]]:
+def _batches(forks: Sequence[Fork], prompts: Sequence[Prompt], drafts: Sequence[Draft]) -> Iterator[list[Fork]]:
     """Forks in groups that stay within `FORK_TOKENS`, at least one each."""
-    batch: list[forest.Fork] = []
+    batch: list[Fork] = []
     tokens = 0
     for fork in forks:
         size = len(prompts[fork.index].ids) - fork.cut + len(drafts[fork.index].ids)
@@ -91,116 +92,122 @@ def _batches(
 
 def _answer(
     walker: Walker,
-    forks: list[forest.Fork],
+    forks: Sequence[Fork],
     prompts: Sequence[Prompt],
     drafts: Sequence[Draft],
     ends: frozenset[int],
     shared: float,
 ) -> Iterator[tuple[int, Reply]]:
-    """Replies of one batch; out of memory, its halves are tried, and a fork that fails alone fails alone."""
-    began = time.perf_counter()
+    """Replies of one batch, `shared` seconds added to each; a batch that fails is halved, down to the fork at fault."""
+    began, failed, lives = time.perf_counter(), "", []
     try:
-        done = walker.answer(forks, prompts, drafts, ends)
-    except (RuntimeError, MemoryError) as error:
-        if len(forks) > 1:
-            half = len(forks) // 2
-            yield from _answer(walker, forks[:half], prompts, drafts, ends, shared)
-            yield from _answer(walker, forks[half:], prompts, drafts, ends, shared)
-        else:
-            yield forks[0].index, Reply([], shared + time.perf_counter() - began, error=describe(error))
-        return
-    each = shared + (time.perf_counter() - began) / len(forks)
-    for live in done:
-        yield live.index, Reply(live.out, each, logprob=live.logprob, rank=live.rank)
+        lives = walker.answer(forks, prompts, drafts, ends)
+    except FAILURES as error:
+        # What follows waits until the error is gone: it holds on to all that the failed step had in memory.
+        failed = describe(error)
+    seconds = shared + (time.perf_counter() - began) / len(forks)
+    if not failed:
+        yield from ((live.index, Reply(live.out, seconds, None, live.logprob, live.rank)) for live in lives)
+    elif len(forks) == 1:
+        yield forks[0].index, Reply([], seconds, failed)
+    else:
+        middle = len(forks) // 2
+        for half in (forks[:middle], forks[middle:]):
+            yield from _answer(walker, half, prompts, drafts, ends, shared)
 
 
 class Walker:
-    """Feeds a model along a walk."""
+    """Feeds a model along a walk, at most `chunk` tokens of a trunk at once."""
 
     def __init__(self, model: Any, walk: Walk, chunk: int) -> None:
         self.model, self.walk, self.chunk = model, walk, chunk
         self.device = model.get_input_embeddings().weight.device
 
     @torch.inference_mode()
-    def feed(self, ids: Any, keep: int, stop: int) -> None:
-        """Crop the cache to `keep` (or less, if it holds less) and grow the trunk to `ids[:stop]`, chunk by chunk."""
+    def feed(self, ids: Ids, keep: int, stop: int) -> None:
+        """Crop the cache to `keep` (or less, if it holds less) and grow the trunk to `ids[:stop]`, chunk by chunk.
+
+        Out of memory, chunks are halved; those that went through set the size of the ones to come. Where the smallest
+        fails, the cache is given up and the error passed on.
+        """
         self.walk.length = min(keep, self.walk.length)
         self.walk.reserve(stop)
         tokens = torch.from_numpy(ids[:stop]).long().to(self.device)
+        chunk = self.chunk
         while self.walk.length < stop:
-            start = self.walk.length
-            end = min(stop, start + self.chunk)
+            end = min(stop, self.walk.length + chunk)
             try:
-                with self.walk.stepping([], []):
-                    self._hidden(tokens[start:end], torch.arange(start, end, device=self.device))
-            except (RuntimeError, MemoryError) as error:
+                self._grow(tokens[self.walk.length : end])
+            except FAILURES as error:
                 if not out_of_memory(error):
                     raise
-                if self.chunk <= SMALLEST_CHUNK:
+                if chunk <= SMALLEST_CHUNK:
                     self.walk.release()
                     raise
-                self.chunk //= 2
-                continue
-            self.walk.length = end
+                chunk //= 2
+            else:
+                self.walk.length, self.chunk = end, chunk
+
+    def _grow(self, tokens: Tensor) -> None:
+        """Feed the trunk's next tokens; the head that makes logits is left out."""
+        start = self.walk.length
+        positions = torch.arange(start, start + len(tokens), device=self.device)
+        with self.walk.stepping([], []):
+            self.model.base_model(
+                input_ids=tokens[None], position_ids=positions[None], past_key_values=self.walk, use_cache=True
+            )
 
     @torch.inference_mode()
     def answer(
         self,
-        forks: Sequence[forest.Fork],
+        forks: Sequence[Fork],
         prompts: Sequence[Prompt],
         drafts: Sequence[Draft],
         ends: frozenset[int],
     ) -> list[_Live]:
         """All forks' replies: the question step with the drafts, then one token a step for those that differ."""
-        lives, base = [], 0
-        for fork in forks:
-            prompt = prompts[fork.index]
-            lives.append(_Live(fork.index, Branch(fork.cut, base), prompt.max_new_tokens))
-            base += len(prompt.ids) - fork.cut + prompt.max_new_tokens
-        self.walk.fork_capacity = max(self.walk.fork_capacity, base)
-        self._question(lives, prompts, drafts, ends)
+        lives = self._seated(forks, prompts, drafts)
+        self._question(lives, ends)
         while left := [live for live in lives if not live.done]:
-            logits = self._step(left, [[live.next] for live in left], [1] * len(left))
+            logits = self.step([live.branch for live in left], [live.out[-1:] for live in left], [1] * len(left))
             for live, token in zip(left, logits.argmax(-1).tolist(), strict=True):
-                live.branch.length += 1
                 live.say(token, ends)
         return lives
 
-    def _question(
-        self, lives: list[_Live], prompts: Sequence[Prompt], drafts: Sequence[Draft], ends: frozenset[int]
-    ) -> None:
-        """Each fork's own tokens and its draft in one forward; as much of the draft as is greedy is kept."""
-        tails = [prompts[live.index].ids[live.branch.cut :].tolist() for live in lives]
-        planned = [drafts[live.index].ids[: live.room] for live in lives]
-        fed = [[*tail, *draft[:-1]] for tail, draft in zip(tails, planned, strict=True)]
-        rows = [max(1, len(draft)) for draft in planned]
-        at = 0
-        logits = self._step(lives, fed, rows)
-        for live, tail, draft, count in zip(lives, tails, planned, rows, strict=True):
-            own, at = logits[at : at + count], at + count
-            choices = own.argmax(-1).tolist()
-            live.logprob, live.rank = _answer_odds(own, drafts[live.index], len(draft))
-            kept = 0
-            for position, choice in enumerate(choices):
-                live.say(choice, ends)
-                if live.done or not draft or choice != draft[position]:
-                    break
-                kept += 1
-            live.branch.length = len(tail) + min(kept, len(choices) - 1)
+    def _seated(self, forks: Sequence[Fork], prompts: Sequence[Prompt], drafts: Sequence[Draft]) -> list[_Live]:
+        """Each fork with room in the cache for its own end of the prompt and all that it may say."""
+        lives, base = [], 0
+        for fork in forks:
+            prompt, draft = prompts[fork.index], drafts[fork.index]
+            tail, room = prompt.ids[fork.cut :].tolist(), prompt.max_new_tokens
+            lives.append(_Live(fork.index, Branch(fork.cut, base), tail, Draft(draft.ids[:room], draft.answer), room))
+            base += len(tail) + room
+        self.walk.fork_capacity = base
+        return lives
 
-    def _step(self, lives: Sequence[_Live], fed: list[list[int]], rows: list[int]) -> Tensor:
+    def _question(self, lives: list[_Live], ends: frozenset[int]) -> None:
+        """Each fork's own tokens and its draft in one forward; as much of the draft as is greedy is said."""
+        fed = [live.tail + live.draft.ids[:-1] for live in lives]
+        rows = [max(1, len(live.draft.ids)) for live in lives]
+        logits = self.step([live.branch for live in lives], fed, rows)
+        for live, own in zip(lives, logits.split(rows), strict=True):
+            live.logprob, live.rank = _answer_odds(own, live.draft)
+            for choice, drafted in zip(own.argmax(-1).tolist(), live.draft.ids or [-1], strict=True):
+                live.say(choice, ends)
+                if live.done or choice != drafted:
+                    break
+
+    def step(self, branches: list[Branch], fed: list[list[int]], rows: list[int]) -> Tensor:
         """One forward of all forks; logits of each one's last `rows[i]` tokens, stacked: (sum of rows, vocabulary)."""
         tokens: list[int] = []
         positions: list[int] = []
         wanted: list[int] = []
-        total = 0
-        for live, ids, count in zip(lives, fed, rows, strict=True):
-            start = live.branch.cut + live.branch.length
+        for branch, ids, count in zip(branches, fed, rows, strict=True):
+            start = branch.cut + branch.length
             tokens += ids
             positions += range(start, start + len(ids))
-            total += len(ids)
-            wanted += range(total - count, total)
-        with self.walk.stepping([live.branch for live in lives], [len(ids) for ids in fed]):
+            wanted += range(len(tokens) - count, len(tokens))
+        with self.walk.stepping(branches, [len(ids) for ids in fed]):
             out = self.model(
                 input_ids=self._tensor(tokens)[None],
                 position_ids=self._tensor(positions)[None],
@@ -211,19 +218,18 @@ class Walker:
         logits: Tensor = out.logits[0]
         return logits
 
-    def _hidden(self, tokens: Tensor, positions: Tensor) -> None:
-        self.model.base_model(
-            input_ids=tokens[None], position_ids=positions[None], past_key_values=self.walk, use_cache=True
-        )
-
     def _tensor(self, values: list[int]) -> Tensor:
         return torch.tensor(values, device=self.device)
 
 
-def _answer_odds(logits: Tensor, draft: Draft, count: int) -> tuple[float | None, int | None]:
-    """Mean log-probability a token of the expected answer, and the worst rank among them (1: the first choice)."""
-    at = [i for i in draft.answer if i < count]
-    if not at or len(at) < len(draft.answer):
+def _answer_odds(logits: Tensor, draft: Draft) -> tuple[float | None, int | None]:
+    """Mean log-probability a token of the expected answer, and the worst rank among them (1: the first choice).
+
+    `logits` are the draft's, (its length, vocabulary). None where the draft has no answer, or had to be cut before its
+    end.
+    """
+    at = list(draft.answer)
+    if not at or max(at) >= len(draft.ids):
         return None, None
     own = logits[at].float()
     targets = torch.tensor([draft.ids[i] for i in at], device=own.device)[:, None]

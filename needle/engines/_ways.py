@@ -12,6 +12,9 @@ from transformers import GenerationConfig
 
 from needle.types import Prompt
 
+FAILURES = (RuntimeError, MemoryError, ValueError, IndexError)
+"""What a model may raise over one prompt; the cell fails and the run goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -60,7 +63,7 @@ class Cells:
             began = time.perf_counter()
             try:
                 ids = _generate(model, prompt, ends)
-            except (RuntimeError, MemoryError, ValueError, IndexError) as error:
+            except FAILURES as error:
                 yield index, Reply([], time.perf_counter() - began, error=describe(error))
             else:
                 yield index, Reply(ids, time.perf_counter() - began)

@@ -45,7 +45,10 @@ class Transformers:
         self.dtype = _dtype(str(self.options.get("dtype", "auto")), self.device, self.config)
         self.cost = cost.of(self.config, self.dtype.itemsize)
         self.tokenizer = _checkpoint.read_tokenizer(spec.model, self.options)
-        self.sources = _checkpoint.sources(spec.model, self.config, self.tokenizer)
+        self.sources = {
+            **_checkpoint.sources(spec.model, self.config, self.tokenizer),
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
         self.plan = str(self.options.get("plan", "forest"))
         if self.plan not in _choice.PLANS:
             raise UsageError(f"--plan '{self.plan}' is unknown; use {' or '.join(_choice.PLANS)}")

@@ -23,6 +23,9 @@ class _Quiet:
     def say(self, message: str) -> None:
         print(message, file=sys.stderr)
 
+    def loaded(self) -> None:
+        pass
+
     def cell(self, result: Result, fresh: bool = True) -> None:  # noqa: ARG002 - the watcher's interface
         if result.error:
             print(f"{result.length}:{result.depth:g} {result.error}", file=sys.stderr)

@@ -1,0 +1,336 @@
+"""`needle run` stopped at any moment, by any means: the same command goes on, and every cell is measured once.
+
+Run as a script this file is a nursery: it imports torch once and forks each `needle run` from there, so that dozens of
+processes can be killed in the time that one import takes.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import needle
+
+LENGTHS, DEPTH_COUNT = (256, 384, 512), 5
+CELLS = len(LENGTHS) * DEPTH_COUNT
+KILLS = 24
+NO_RUN, BEGUN = -2, -1
+"""What `progress` counts before the first row: nothing at all, then a run without results."""
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the nursery forks")
+
+
+# The nursery's side.
+
+
+def build(folder: Path) -> None:
+    """A haystack of a few hundred sentences, and a tiny Qwen2 that was never trained, with a tokenizer of its own."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
+
+    set_seed(0)
+    draw = random.Random(0)
+    words = ("the", "boat", "river", "garden", "keeper", "light", "rain", "crossed", "found", "carried", "old", "quiet")
+    sentences = [" ".join(draw.choices(words, k=draw.randint(4, 9))).capitalize() + "." for _ in range(300)]
+    text = " ".join(sentences)
+    (folder / "haystack.txt").write_text(text)
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator([text, "The secret code for is. What is the secret code for? Question: Answer:"], trainer)
+    PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<end>").save_pretrained(folder / "tiny")
+    config = Qwen2Config(
+        vocab_size=400,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=1024,
+        eos_token_id=0,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder / "tiny")
+
+
+def arguments(folder: Path, root: Path, *more: str) -> list[str]:
+    """The command line of a run, into `root`, of what `build` made in `folder`."""
+    given = ["run", str(folder / "tiny"), "--haystack", str(folder / "haystack.txt"), "-o", str(root)]
+    grid = ["--lengths", ",".join(map(str, LENGTHS)), "--depth-count", str(DEPTH_COUNT)]
+    return [*given, *grid, "--plan", "cells", "--max-new-tokens", "4", *more]
+
+
+def progress(root: Path) -> int:
+    """Rows of the run in `root`, or how far it is from its first."""
+    if not any(root.glob("*/run.json")):
+        return NO_RUN
+    files = list(root.glob("*/results.jsonl"))
+    return sum(f.read_bytes().count(b"\n") for f in files) if files else BEGUN
+
+
+def serve(folder: Path) -> None:
+    """Answer each line on stdin, an order, with one on stdout: the exit code and the seconds that the run took."""
+    talk = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    build(folder)
+    # A first run, here, so that all is imported before anything is forked.
+    needle_run(arguments(folder, folder / "first"))
+    # What is there already would be copied if a child's collector touched it.
+    gc.freeze()
+    print("ready", file=talk, flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        began, child = time.monotonic(), os.fork()
+        if not child:
+            log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            code = needle_run(order["arguments"])
+            sys.stdout.flush()
+            # Without the interpreter's own end, which takes longer than the run.
+            os._exit(code)
+        code = watch(child, order, began)
+        print(json.dumps([code, time.monotonic() - began]), file=talk, flush=True)
+
+
+def needle_run(arguments: list[str]) -> int:
+    """What the console script does, and its exit code."""
+    from needle.cli import main
+
+    sys.argv = ["needle", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def watch(child: int, order: Mapping[str, Any], began: float) -> int:
+    """Wait for a child, and send it the ordered signal once the ordered seconds have gone by or rows are there."""
+    pending = order["signal"]
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        late = order["seconds"] is not None and time.monotonic() - began >= order["seconds"]
+        far = order["rows"] is not None and progress(Path(order["root"])) >= order["rows"]
+        if pending and (late or far):
+            os.kill(child, pending)
+            pending = None
+        time.sleep(0.0005)
+
+
+# The tests' side.
+
+
+@dataclass
+class Nursery:
+    """`needle run` on the tiny model, as often as you like."""
+
+    folder: Path
+    process: subprocess.Popen[str]
+
+    def run(
+        self, root: Path, *more: str, seconds: float | None = None, rows: int | None = None, signum: int | None = None
+    ) -> tuple[int, float]:
+        """Exit code and seconds of one run, which gets the signal after so many seconds or with so many rows there."""
+        given = arguments(self.folder, root, *more)
+        (self.folder / "log").write_text("")
+        order = {"arguments": given, "root": str(root), "log": str(self.folder / "log")}
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({**order, "seconds": seconds, "rows": rows, "signal": signum}) + "\n")
+        self.process.stdin.flush()
+        code, took = json.loads(self.process.stdout.readline())
+        return code, took
+
+    def said(self) -> str:
+        """What the last run printed, stdout and stderr."""
+        return " ".join((self.folder / "log").read_text().split())
+
+
+def environment() -> dict[str, str]:
+    one_thread = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
+    return {**os.environ, **one_thread, "PYTHONPATH": str(Path(needle.__file__).parents[1])}
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    folder = tmp_path_factory.mktemp("nursery")
+    command = [sys.executable, __file__, str(folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, env=environment(), **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "ready\n"
+        yield Nursery(folder, process)
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def whole(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a run that nobody disturbed."""
+    root = tmp_path_factory.mktemp("whole")
+    code, _ = nursery.run(root)
+    assert (code, progress(root)) == (0, CELLS), nursery.said()
+    return root
+
+
+def rows_of(root: Path) -> list[dict[str, Any]]:
+    """Every row of the one run in `root`; fails if a line is torn."""
+    (file,) = root.glob("*/results.jsonl")
+    data = file.read_bytes()
+    assert data.endswith(b"\n")
+    return [json.loads(line) for line in data.split(b"\n")[:-1]]
+
+
+def answers_of(root: Path) -> dict[str, tuple[Any, ...]]:
+    """What was asked and answered by key; fails unless each cell of the grid is there once, and sound."""
+    rows = rows_of(root)
+    assert [r["status"] for r in rows] == ["ok"] * CELLS
+    assert len({r["key"] for r in rows}) == len({(r["length"], r["depth"], r["repeat"]) for r in rows}) == CELLS
+    assert all(json.loads(head.read_text())["sessions"] for head in root.glob("*/run.json"))
+    return {r["key"]: (r["length"], r["depth"], r["prompt_sha256"], r["answer"], r["score"]) for r in rows}
+
+
+def announced(said: str) -> int:
+    """Cells that a run called finished."""
+    return len(re.findall(r"\[ *\d+/\d+\]", said))
+
+
+def whole_lines(root: Path) -> bytes:
+    data = b"".join(f.read_bytes() for f in root.glob("*/results.jsonl"))
+    return data[: data.rfind(b"\n") + 1]
+
+
+def snapshot(root: Path) -> dict[Path, tuple[int, bytes]]:
+    return {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else b"") for p in [root, *root.rglob("*")]}
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_answers(nursery: Nursery, whole: Path, tmp_path: Path) -> None:
+    wanted = answers_of(whole)
+    _, lifetime = nursery.run(tmp_path / "undisturbed")
+    assert announced(nursery.said()) == CELLS
+    draw, kills, kinds = random.Random(), 0, set()
+    for turn in range(4 * KILLS):
+        root, code, lives = tmp_path / str(turn), None, 9
+        while code != 0:
+            rows, lines = progress(root), whole_lines(root)
+            # By the clock over the whole life of a run, or by its rows so that every stretch of it gets its share.
+            moment: dict[str, Any] = {"seconds": draw.uniform(0, lifetime)}
+            if rows < CELLS and draw.random() < 0.5:
+                moment = {"rows": draw.randint(max(rows + 1, BEGUN), CELLS)}
+            lives -= 1
+            code, _ = nursery.run(root, **moment, signum=signal.SIGKILL if lives else None)
+            assert code in (0, -signal.SIGKILL), nursery.said()
+            assert whole_lines(root).startswith(lines)
+            assert announced(nursery.said()) <= max(0, progress(root))
+            if code:
+                kills += 1
+                kinds.add(kind(rows, progress(root)))
+        assert answers_of(root) == wanted
+        if kills >= KILLS and len(kinds) == 5:
+            break
+    assert kills >= KILLS
+    assert kinds == {"before", "on the threshold", "idle", "while writing", "after"}
+
+
+def kind(before: int, after: int) -> str:
+    """At which stage a run was killed that found `before` rows and left `after`."""
+    if after == NO_RUN:
+        return "before"
+    if after == before:
+        return "idle"
+    if after in (BEGUN, 0):
+        return "on the threshold"
+    return "after" if after == CELLS else "while writing"
+
+
+def test_an_interrupt_ends_cleanly_and_a_second_run_meanwhile_is_refused(nursery: Nursery, tmp_path: Path) -> None:
+    """A process of its own, started as the console script starts it."""
+    more = ("--depths", ",".join(str(i / 40) for i in range(40)))
+    command = [sys.executable, "-c", "from needle.cli import main; main()", *arguments(nursery.folder, tmp_path, *more)]
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: progress(tmp_path) >= 2 or process.poll() is not None)
+        # It holds still, and its lock, until the other one has been turned away.
+        process.send_signal(signal.SIGSTOP)
+        code, _ = nursery.run(tmp_path, *more)
+        assert code == 2, nursery.said()
+        assert "being written by another needle run" in nursery.said()
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGCONT)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    kept = rows_of(tmp_path)
+    assert max(2, announced(said)) <= len(kept) < 120
+    assert nursery.run(tmp_path, *more)[0] == 0
+    rows = rows_of(tmp_path)
+    assert rows[: len(kept)] == kept
+    assert len({r["key"] for r in rows}) == len(rows) == 120
+
+
+def wait_until(there: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not there() and time.monotonic() < end:
+        time.sleep(0.001)
+    assert there()
+
+
+def test_an_interrupt_before_the_first_row_ends_cleanly(nursery: Nursery, tmp_path: Path) -> None:
+    code, _ = nursery.run(tmp_path, rows=BEGUN, signum=signal.SIGINT)
+    assert code == 130, nursery.said()
+    assert nursery.run(tmp_path)[0] == 0
+    answers_of(tmp_path)
+
+
+def test_the_same_command_on_a_finished_run_says_so_and_writes_nothing(nursery: Nursery, whole: Path) -> None:
+    before = snapshot(whole)
+    code, _ = nursery.run(whole)
+    assert code == 0
+    assert f"already measured: all {CELLS} cells" in nursery.said()
+    assert snapshot(whole) == before
+
+
+@pytest.mark.parametrize(
+    "more", [["--seed", "1"], ["--task", "word"], ["--dtype", "bfloat16"], ["--max-new-tokens", "5"]], ids=str
+)
+def test_another_configuration_is_another_run(nursery: Nursery, whole: Path, more: list[str]) -> None:
+    before, folders = snapshot(whole), set(whole.iterdir())
+    code, _ = nursery.run(whole, *more)
+    assert code == 0, nursery.said()
+    (new,) = set(whole.iterdir()) - folders
+    after = snapshot(whole)
+    assert all(after[p] == kept for p, kept in before.items() if p != whole)
+    keys = [{r["key"] for r in map(json.loads, (f / "results.jsonl").open())} for f in [new, *folders]]
+    assert len(set().union(*keys)) == sum(map(len, keys))
+
+
+def test_another_text_under_the_same_name_is_another_run(nursery: Nursery, tmp_path: Path) -> None:
+    haystack = tmp_path / "text.txt"
+    text = (nursery.folder / "haystack.txt").read_text()
+    for change in ("", "One more sentence. "):
+        haystack.write_text(change + text)
+        assert nursery.run(tmp_path / "runs", "--haystack", str(haystack))[0] == 0
+    assert [progress(tmp_path / "runs"), len(list((tmp_path / "runs").iterdir()))] == [2 * CELLS, 2]
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))
