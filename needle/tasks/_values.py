@@ -6,10 +6,10 @@ import uuid
 from random import Random
 
 CITIES = (
-    "Lisbon Nairobi Osaka Montreal Kraków Lima Helsinki Hanoi Tunis Bergen Valencia Dakar Tallinn Cusco Adelaide "
+    "Lisbon Nairobi Osaka Montreal Gdansk Lima Helsinki Hanoi Tunis Bergen Valencia Dakar Tallinn Cusco Adelaide "
     "Marseille Tbilisi Porto Kyoto Quito Ghent Zagreb Accra Bologna Dresden Halifax Izmir Jakarta Leipzig Manila "
     "Nantes Oslo Perth Riga Seville Turin Utrecht Vienna Warsaw Yerevan Bruges Cardiff Durban Geneva Havana Kigali "
-    "Lyon Malmö Odessa Palermo"
+    "Lyon Uppsala Odessa Palermo"
 ).split()
 
 ADJECTIVES = (
