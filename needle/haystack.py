@@ -220,5 +220,5 @@ def _breaks(
     gaps = np.array([m.span(m.lastindex or 0) for m in pattern.finditer(text)], dtype=np.int64).reshape(-1, 2)
     at = np.searchsorted(starts, gaps[:, 0])
     inside = at % len(starts)
-    fine = (at > 0) & ((at == len(starts)) | (whole[inside] & (starts[inside] <= gaps[:, 1])))
+    fine = (at > 0) & whole[inside] & (starts[inside] <= gaps[:, 1])
     return np.unique(inside[fine])

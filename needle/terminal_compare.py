@@ -99,7 +99,8 @@ class _Delta(_Heatmap):
 def _bands(contrast: Contrast) -> Table:
     """One row a length, and one for all; p is Holm's over the lengths."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold")
-    for name in ("length", "pairs", contrast.first, contrast.second, "difference", "95 % interval", "won", "lost", "p (Holm)"):
+    means = contrast.first, contrast.second, "difference", "95 % interval"
+    for name in ("length", "pairs", *means, "won", "lost", "p (Holm)"):
         table.add_column(_text(name), justify="right")
     for band in (*contrast.bands, contrast.overall):
         table.add_row(*_row(band), style="bold" if band.shown else "")

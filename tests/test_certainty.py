@@ -235,7 +235,7 @@ def test_less_than_the_threshold_at_the_shortest_length_has_none() -> None:
 
 
 def test_lengths_are_taken_in_order_and_every_shorter_one_must_pass() -> None:
-    assert certainty.effective_length({4096: [1.0] * 5, 1024: [1.0] * 5, 2048: [0.0] * 5}).length == 1024
+    assert certainty.effective_length({2048: [0.0] * 5, 1024: [1.0] * 5, 4096: [1.0] * 5}).length == 1024
 
 
 def test_confidence_is_the_product_over_independent_lengths() -> None:

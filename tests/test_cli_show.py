@@ -32,6 +32,9 @@ class Deaf:
     def say(self, message: str) -> None:
         pass
 
+    def loaded(self) -> None:
+        pass
+
     def cell(self, result: Any, fresh: bool = True) -> None:
         pass
 

@@ -99,7 +99,7 @@ def test_repeats_are_pairs_of_their_own(tmp_path: Path) -> None:
 )
 def test_the_verdict_is_one_plain_sentence(ps: list[float], signs: list[int], expected: str) -> None:
     each = [
-        bands.Band(1024 << at, 10, 0.5, 0.5, sign * 0.1, 0, 0, 3, 2, p, p)
+        bands.Band(1024 << at, 10, 0.5, 0.5, sign * 0.1, 0, 0, 3, 2, p / 100, p)
         for at, (p, sign) in enumerate(zip(ps, signs, strict=True))
     ]
     whole = bands.Band(None, 30, 0.5, 0.5, 0.1, 0, 0, 9, 6, 0.4, 0.4)

@@ -107,3 +107,13 @@ def test_two_cells_of_one_prompt_pair_each_with_their_own_place(tmp_path: Path) 
     (found,) = compare(same).contrasts
     assert len(found.pairs) == 55
     assert found.changed == ()
+    for dropped in ((1, 0), (0, 1)):
+        (found,) = compare([replace(r, results=r.results[n:]) for r, n in zip(same, dropped, strict=True)]).contrasts
+        assert len(found.pairs) == 54
+        assert found.changed == ()
+
+
+def test_prompts_that_neither_run_has_on_record_are_not_called_identical(tmp_path: Path) -> None:
+    found = contrast(tmp_path, up_to(4096), up_to(4096), {"hashed": False}, hashed=False)
+    assert {p.by for p in found.pairs} == {"cell"}
+    assert found.notes == ("55 of 55 pairs are by cell, not by identical prompt: some prompts are not on record",)

@@ -16,11 +16,11 @@ import typer
 from rich.console import Console
 from synthetic import GRID, two, up_to
 
-from needle import analysis, figures, terminal_compare
+from needle import analysis, certainty, figures, terminal_compare
 from needle.cli import compare as command
 from needle.comparison import Comparison, compare
 from needle.errors import UsageError
-from needle.types import Grid
+from needle.types import Cell, Grid
 
 ALL = "pocket-4k", "pocket-32k"
 
@@ -73,7 +73,10 @@ def test_a_run_folder_cannot_act_on_the_terminal(tmp_path: Path) -> None:
 
 
 def test_figure_has_one_scale_a_fixed_difference_scale_and_curves(tmp_path: Path) -> None:
-    found = two(tmp_path, up_to(4096), lambda cell: None if cell.depth == 0.5 else float(cell.length <= 8192))
+    def better(cell: Cell) -> float | None:
+        return None if cell.depth == 0.5 else float(cell.depth != 0.2 and cell.length < 9000)
+
+    found = two(tmp_path, up_to(4096), better)
     figure = figures.compared(found, "a <b> & c")
     bars = [trace for trace in figure.data if trace.type == "bar"]
     assert len(bars) == 3 * 11
@@ -89,8 +92,9 @@ def test_figure_has_one_scale_a_fixed_difference_scale_and_curves(tmp_path: Path
     curves = [trace for trace in figure.data if trace.type == "scatter" and trace.mode == "lines+markers"]
     assert [curve.name for curve in curves] == list(ALL)
     assert list(curves[0].y) == [1, 1, 1, 0, 0]
-    low, high = curves[0].y[0] - curves[0].error_y.arrayminus[0], curves[0].y[4] + curves[0].error_y.array[4]
-    assert (low, high) == pytest.approx((11 / (11 + 1.96**2), 1.96**2 / (11 + 1.96**2)), abs=1e-4)
+    assert list(curves[1].y) == [0.9, 0.9, 0.9, 0.9, 0]
+    around = curves[1].y[0] - curves[1].error_y.arrayminus[0], curves[1].y[0] + curves[1].error_y.array[0]
+    assert around == pytest.approx(certainty.wilson(9, 10))
     assert {annotation.text for annotation in figure.layout.annotations} >= {*ALL, "pocket-32k − pocket-4k"}
     assert json.loads(figure.to_json())
 

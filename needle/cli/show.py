@@ -169,7 +169,7 @@ def _show_cell(run: Run, result: Result, as_json: bool) -> None:
     from needle import terminal
 
     if run.spec.engine == "import":
-        raise UsageError(f"run '{run.name}' was imported: it has no prompts to rebuild; `needle show --json` has its rows")
+        raise UsageError(f"run '{run.name}' was imported: no prompts to rebuild; `needle export --csv` has its rows")
     engine, (prompt,) = runs.rebuild(run, [result])
     span = next(s for s in prompt.spans if s.kind == "needle")
     parts = (prompt.ids[: span.start], prompt.ids[span.start : span.end], prompt.ids[span.end :])

@@ -62,9 +62,7 @@ class Transformers:
             self.spec.model, self.config, self.options, self.dtype, self.attention, self.device
         )
         asked = str(self.options.get("attn", "auto"))
-        self.way = _choice.choose(
-            self.model, self.plan, asked, max(self.spec.grid.lengths), self.chunk, self.say
-        )
+        self.way = _choice.choose(self.model, self.plan, asked, max(self.spec.grid.lengths), self.chunk, self.say)
         return {
             "device": _device_name(self.model.device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
