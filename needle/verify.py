@@ -60,6 +60,5 @@ def verify(measured: Run, sample: int, seed: int, say: Callable[[str], None]) ->
 
 
 def _dtype(measured: Run) -> dict[str, str]:
-    """The option that asks for the dtype of all the run's sittings: "auto" may be another one on this machine."""
-    known = {str(s["dtype"]) for s in measured.sessions if "dtype" in s}
-    return {"dtype": known.pop()} if len(known) == 1 else {}
+    """The option that asks for the dtype that the run had: "auto" may be another one on this machine."""
+    return {"dtype": measured.sources["dtype"]} if "dtype" in measured.sources else {}

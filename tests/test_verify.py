@@ -24,6 +24,8 @@ Checkpoint = Callable[..., Path]
 
 class Quiet:
     def say(self, message: str) -> None: ...
+    def loaded(self) -> None: ...
+
     def cell(self, result: Any, fresh: bool = True) -> None: ...
 
 
@@ -127,8 +129,8 @@ def test_another_tokenizer_is_refused(checkpoint: Checkpoint, tmp_path: Path) ->
 def test_cells_are_computed_in_the_dtype_that_they_had(checkpoint: Checkpoint, tmp_path: Path) -> None:
     """ "auto" may be another dtype on the machine that verifies."""
     run = measured(checkpoint("qwen2", seed=1), tmp_path, dtype="auto")
-    sittings = [{**s, "dtype": "bfloat16"} for s in run.sessions]
-    assert verify.verify(replace(run, sessions=sittings), 1, 0, silent)[0] == "bfloat16"
+    elsewhere = replace(run, sources={**run.sources, "dtype": "bfloat16"})
+    assert verify.verify(elsewhere, 1, 0, silent)[0] == "bfloat16"
     assert verify.verify(run, 1, 0, silent)[0] == run.sessions[0]["dtype"] == "float32"
 
 
