@@ -168,6 +168,15 @@ def test_a_draft_that_is_right_leaves_nothing_to_decode(monkeypatch: pytest.Monk
     assert undrafted == trunks * ROOM
 
 
+def test_nothing_is_said_behind_an_end_though_the_draft_goes_on() -> None:
+    model, prompts = model_of("llama"), prompts_of(count=4)
+    free = plain(model, prompts)
+    ends = frozenset(ids[2] for ids in free)
+    expected = plain(model, prompts, ends)
+    assert max(map(len, expected)) <= 3
+    assert ids_of(walked(model, prompts, [Draft(ids) for ids in free], ends)) == expected
+
+
 def test_all_forks_of_a_trunk_are_decoded_together(monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of("qwen3")
     hay = prompts_of()[0].ids.tolist()
@@ -210,29 +219,29 @@ def test_odds_of_the_answer_are_those_of_a_plain_forward(family: str) -> None:
 def test_there_are_no_odds_where_no_answer_was_measured(draft: Draft) -> None:
     """None is expected, it is not known which tokens are the answer, or they lie beyond the budget."""
     reply = walked(model_of("llama"), prompts_of(count=1), [draft])[0]
-    assert (reply.logprob, reply.rank) == (None, None)
+    assert (reply.error, reply.logprob, reply.rank) == (None, None, None)
 
 
 # Out of memory, and other failures.
 
 
-def no_memory_above(tokens: int) -> Callable[[list[int], Any], None]:
+def test_chunks_are_halved_until_they_fit_and_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("llama")
+    long, other = np.random.default_rng(0).integers(3, models.VOCABULARY, (2, 1500)).tolist()
+    prompts = [prompt(long), prompt([*long[:700], *other[:700]])]
+    expected = plain(model, prompts)
+    refused = []
+
     def refuse(ids: list[int], _walk: Any) -> None:
-        if len(ids) > tokens:
+        if len(ids) > 300:
+            refused.append(len(ids))
             raise torch.OutOfMemoryError("CUDA out of memory")
 
-    return refuse
-
-
-def test_chunks_are_halved_until_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = model_of("llama")
-    long = np.random.default_rng(0).integers(3, models.VOCABULARY, 1500).tolist()
-    prompts = [prompt(long), prompt([*long[:700], 5, 6, 7])]
-    expected = plain(model, prompts)
-    forwards = Forwards(monkeypatch, model, no_memory_above(300))
+    forwards = Forwards(monkeypatch, model, refuse)
     assert ids_of(walked(model, prompts, way=Forest("torch-flash-cpu", 1024))) == expected
+    assert refused == [1024, 512]
     assert max(forwards.trunk) == 256
-    assert sum(forwards.trunk) < 1500 + 100, "what was there was fed again"
+    assert sum(forwards.trunk) < 1500 + 700, "what was there was fed again"
 
 
 def test_forks_are_halved_until_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:

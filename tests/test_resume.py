@@ -6,6 +6,7 @@ processes can be killed in the time that one import takes.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import os
@@ -27,6 +28,8 @@ import needle
 LENGTHS, DEPTH_COUNT = (256, 384, 512), 5
 CELLS = len(LENGTHS) * DEPTH_COUNT
 KILLS = 24
+HANGING = 45
+"""Seconds after which a run that takes half a second is given up."""
 NO_RUN, BEGUN = -2, -1
 """What `progress` counts before the first row: nothing at all, then a run without results."""
 
@@ -88,6 +91,7 @@ def serve(folder: Path) -> None:
     """Answer each line on stdin, an order, with one on stdout: the exit code and the seconds that the run took."""
     talk = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    faulthandler.enable()
     build(folder)
     # A first run, here, so that all is imported before anything is forked.
     needle_run(arguments(folder, folder / "first"))
@@ -133,6 +137,9 @@ def watch(child: int, order: Mapping[str, Any], began: float) -> int:
         if pending and (late or far):
             os.kill(child, pending)
             pending = None
+        if time.monotonic() - began > HANGING:
+            # Prints where it hangs, and dies.
+            os.kill(child, signal.SIGABRT)
         time.sleep(0.0005)
 
 
