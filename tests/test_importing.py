@@ -489,7 +489,9 @@ def test_an_irregular_grid_is_the_union_and_what_is_not_measured_is_nan(source: 
     assert table.loc[0.0, 1000] == 1.0
     assert str(table.loc[1.0, 4000]) == "nan"
     summary = analysis.summary(run.results, run.spec, run.sessions[-1])
-    assert (summary.asked, summary.done, summary.failed) == (4, 3, 0)
+    # Another tool need not have measured a grid: what it did measure is all there is.
+    assert (summary.asked, summary.done, summary.failed) == (3, 3, 0)
+    assert run.status == "complete"
     assert summary.mean == pytest.approx((1 + 0 + 6 / 9) / 3)
     assert len(figures.heatmap(frame, "t", lengths=grid.lengths, depths=grid.depths).data) >= 2
 
