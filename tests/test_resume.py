@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ import needle
 
 LENGTHS, DEPTH_COUNT = (256, 384, 512), 5
 CELLS = len(LENGTHS) * DEPTH_COUNT
-KILLS = 24
+KILLS = 20
 HANGING = 45
 """Seconds after which a run that takes half a second is given up."""
 NO_RUN, BEGUN = -2, -1
@@ -89,9 +90,14 @@ def progress(root: Path) -> int:
 
 def serve(folder: Path) -> None:
     """Answer each line on stdin, an order, with one on stdout: the exit code and the seconds that the run took."""
+    from tqdm import tqdm
+
     talk = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     faulthandler.enable()
+    # Its own lock is one for all forks: whoever is killed with it would leave the others waiting.
+    tqdm.set_lock(threading.RLock())
+    tqdm.monitor_interval = 0
     build(folder)
     # A first run, here, so that all is imported before anything is forked.
     needle_run(arguments(folder, folder / "first"))
