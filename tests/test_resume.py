@@ -95,6 +95,7 @@ def serve(folder: Path) -> None:
     talk = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Its own lock is one for all forks: whoever is killed with it would leave the others waiting.
     tqdm.set_lock(threading.RLock())
     tqdm.monitor_interval = 0
@@ -243,10 +244,10 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_answers(nursery: Nursery, w
         root, code, lives = tmp_path / str(turn), None, 9
         while code != 0:
             rows, lines = progress(root), whole_lines(root)
-            # By the clock over the whole life of a run, or by its rows so that every stretch of it gets its share.
+            # By the clock over the whole life of a run, or by its rows so that its first and last get their share.
             moment: dict[str, Any] = {"seconds": draw.uniform(0, lifetime)}
             if rows < CELLS and draw.random() < 0.5:
-                moment = {"rows": draw.randint(max(rows + 1, BEGUN), CELLS)}
+                moment = {"rows": max(rows + 1, draw.choice([BEGUN, draw.randint(1, CELLS - 1), CELLS]))}
             lives -= 1
             code, _ = nursery.run(root, **moment, signum=signal.SIGKILL if lives else None)
             assert code in (0, -signal.SIGKILL), nursery.said()
@@ -277,7 +278,9 @@ def test_an_interrupt_ends_cleanly_and_a_second_run_meanwhile_is_refused(nursery
     """A process of its own, started as the console script starts it."""
     more = ("--depths", ",".join(str(i / 40) for i in range(40)))
     command = [sys.executable, "-c", "from needle.cli import main; main()", *arguments(nursery.folder, tmp_path, *more)]
-    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env=environment(), stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     try:
         wait_until(lambda: progress(tmp_path) >= 2 or process.poll() is not None)
         # It holds still, and its lock, until the other one has been turned away.
@@ -298,6 +301,11 @@ def test_an_interrupt_ends_cleanly_and_a_second_run_meanwhile_is_refused(nursery
     rows = rows_of(tmp_path)
     assert rows[: len(kept)] == kept
     assert len({r["key"] for r in rows}) == len(rows) == 120
+
+
+def heed_interrupts() -> None:
+    """A shell starts what it puts in the background deaf to interrupts, and so all that this starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(there: Callable[[], bool], seconds: float = 30) -> None:
