@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama import modeling_llama
 
-from needle import pocket
-from needle import run as runs
+from needle import pocket, running
 from needle.attention import KERNELS
 from needle.cache import NAME
 from needle.engines import _choice
@@ -38,7 +37,7 @@ def spec_of(model: Path, task: str = "number", **more: Any) -> RunSpec:
 def answered(model: Path, task: str = "number", **more: Any) -> tuple[list[Answer], list[str], dict[str, Any]]:
     """Answers in the order of the cells, what was said, and what is recorded."""
     said: list[str] = []
-    prepared = runs.prepare(spec_of(model, task, **more), said.append)
+    prepared = running.prepare(spec_of(model, task, **more), said.append)
     said.clear()
     about = prepared.engine.load()
     found = dict(prepared.engine.answers(prepared.prompts))
@@ -115,19 +114,17 @@ def stranger(to: Path, prefix: str, **config: Any) -> Path:
     return to
 
 
-STRANGERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
-    "recurrent layers": ("Qwen3Next", "auto", "linear_attention layers", HYBRID),
-    "no attention": ("Mamba", "eager", "", {"state_size": 4}),
+STRANGERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "recurrent layers": ("Qwen3Next", "linear_attention layers", HYBRID),
+    "no attention": ("Mamba", "", {"state_size": 4}),
     "recurrent heads beside attention": (
         "FalconH1",
-        "auto",
         "",
         {"head_dim": 8, "mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8},
     ),
-    "capped scores": ("Gemma2", "eager", "softcap", {"head_dim": 16, "sliding_window": 4096}),
+    "capped scores": ("Gemma2", "softcap", {"head_dim": 16, "sliding_window": 4096}),
     "sinks": (
         "GptOss",
-        "eager",
         "s_aux",
         {"head_dim": 16, "num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 4096},
     ),
@@ -136,10 +133,10 @@ STRANGERS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", STRANGERS)
 def test_attention_that_cannot_be_shared_goes_plain(name: str, tmp_path: Path) -> None:
-    prefix, attn, reason, config = STRANGERS[name]
+    prefix, reason, config = STRANGERS[name]
     model = stranger(tmp_path / prefix, prefix, **config)
-    shared, said, about = answered(model, attn=attn)
-    alone, nothing, _ = answered(model, plan="cells", attn=attn)
+    shared, said, about = answered(model)
+    alone, nothing, _ = answered(model, plan="cells")
     assert (about["way"], {a.way for a in shared}) == ("cells", {"cells"})
     assert about["kernel"] != NAME
     assert [a.ids for a in shared] == [a.ids for a in alone]

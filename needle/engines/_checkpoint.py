@@ -142,7 +142,9 @@ def _fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def read_weights(model: str, config: Any, options: Mapping[str, Any], dtype: Any, attention: str, device: str) -> Any:
+def read_weights(
+    model: str, config: Any, options: Mapping[str, Any], dtype: Any, attention: str | None, device: str
+) -> Any:
     """The model in evaluation mode on its device, without the checkpoint's sampling settings.
 
     Raises:

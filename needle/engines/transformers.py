@@ -134,15 +134,18 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
-def _kernel(asked: str, device: str) -> str:
-    """The attention implementation that transformers is asked for; "auto" takes flash-attn where it can run."""
+def _kernel(asked: str, device: str) -> str | None:
+    """The attention implementation that transformers is asked for; "auto" takes flash-attn where it can run.
+
+    None leaves the choice to transformers: not every model takes sdpa.
+    """
     if asked not in KERNELS:
         raise UsageError(f"--attn '{asked}' is unknown; use one of {', '.join(KERNELS)}")
     from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
     there = {"flash_attention_2": is_flash_attn_2_available(), "flash_attention_3": is_flash_attn_3_available()}
     if asked == "auto":
-        return next((k for k in ("flash_attention_3", "flash_attention_2") if there[k] and device == "cuda"), "sdpa")
+        return next((k for k in ("flash_attention_3", "flash_attention_2") if there[k] and device == "cuda"), None)
     if asked in there and not (there[asked] and device.startswith("cuda")):
         raise UsageError(
             f"--attn {asked} needs its package and a CUDA device; install needle-eval[flash-attn] or use sdpa"
