@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
-from needle import cost, forest, grid, haystack, pocket, run, tasks, template
+from needle import cost, forest, grid, haystack, pocket, running, tasks, template
 from needle.attention import choose
 from needle.cache import NAME, Walk
 from needle.engines._forest import CHUNK, Walker, _batches
@@ -98,7 +98,7 @@ def build_prompts(side: int, longest: int, costs: cost.Cost) -> tuple[list[Promp
     hay = haystack.tokenize(haystack.load("essays"), tokenizer)
     builder = Builder(tokenizer, hay, task, template.frame(tokenizer, task), 0, task.max_new_tokens, longest)
     cells = grid.make(grid.spaced_lengths(min(1024, longest // 4), longest, side), grid.spaced_depths(side), 1).cells()
-    prompts = run.build(builder, cells, costs)
+    prompts = running.build(builder, cells, costs)
     end = tokenizer.eos_token_id
     drafts = [Draft([*template.encode(tokenizer, p.question.draft or ""), end]) for p in prompts]
     return prompts, drafts

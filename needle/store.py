@@ -47,10 +47,18 @@ def folder_name(spec: RunSpec, run_identity: str) -> str:
 
 
 def _plain(spec: RunSpec) -> dict[str, Any]:
-    """`spec` as it stands in JSON; a depth 0 is 0.0 there, so that what is read back has the same hash."""
-    grid = spec.grid
-    lengths, depths = [int(n) for n in grid.lengths], [float(d) for d in grid.depths]
-    return {**asdict(spec), "grid": {"lengths": lengths, "depths": depths, "repeats": int(grid.repeats)}}
+    """`spec` as it stands in JSON; a depth 0 is 0.0 there, so that what is read back has the same hash.
+
+    A setting that came later is left out where it is at its default: runs from before keep their identity.
+    """
+    grid = asdict(spec.grid)
+    lengths, depths = [int(n) for n in spec.grid.lengths], [float(d) for d in spec.grid.depths]
+    grid |= {"lengths": lengths, "depths": depths, "repeats": int(spec.grid.repeats)}
+    plain = {**asdict(spec), "grid": grid}
+    for settings, name, default in ((grid, "max_repeats", None), (grid, "control", False), (plain, "temperature", 0.0)):
+        if settings[name] == default:
+            del settings[name]
+    return plain
 
 
 def _digest(what: Any) -> str:
@@ -265,7 +273,8 @@ def _read_head(folder: Path) -> tuple[RunSpec, str, dict[str, str], list[dict[st
             raise StoreError(f"'{path}' has format {head['format']}, this version reads {FORMAT}; update needle")
         grid = head["spec"].pop("grid")
         lengths, depths = tuple(map(int, grid["lengths"])), tuple(map(float, grid["depths"]))
-        spec = RunSpec(**head["spec"], grid=Grid(lengths, depths, int(grid["repeats"])))
+        more = {name: grid[name] for name in ("max_repeats", "control") if name in grid}
+        spec = RunSpec(**head["spec"], grid=Grid(lengths, depths, int(grid["repeats"]), **more))
         run_identity, sources, sessions = head["identity"], head["sources"], head["sessions"]
         fits = run_identity == identity(spec, sources)
         sessions = [dict(session) for session in sessions]
@@ -306,7 +315,7 @@ def _line(result: Result) -> bytes:
 def _row(line: bytes, path: Path, number: int) -> Result:
     try:
         row = {k: v for k, v in json.loads(line.decode()).items() if k in _FIELDS}
-        lists = {name: tuple(row.get(name, ())) for name in ("expected", "answer_ids")}
+        lists = {name: tuple(row.get(name, ())) for name in ("expected", "answer_ids", "answer_logprobs")}
         result = Result(**{**row, **lists})
         flaw = _flaw(result)
         if flaw:

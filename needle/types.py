@@ -10,16 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int32]
-Outcome = Literal["found", "partial", "distractor", "truncated", "empty", "wrong", "error"]
+Outcome = Literal["found", "partial", "distractor", "number", "refusal", "truncated", "empty", "wrong", "error"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One square of the heatmap, once: a context length in tokens, an asked depth 0–1, a repeat from 0."""
+    """One square of the heatmap, once: a context length in tokens, an asked depth 0–1, a repeat from 0.
+
+    A `control` cell is the same context without any needle: it tells what a model says that cannot know.
+    """
 
     length: int
     depth: float
     repeat: int
+    control: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,8 @@ class Answer:
     """What an engine returns for one prompt. `error` is set, and the rest empty, when the cell failed.
 
     `answer_logprob` is the mean log-probability, a token, of the expected answer where the engine measured it;
-    `answer_rank` the worst rank among those tokens (1: each was the model's first choice).
+    `answer_rank` the worst rank among those tokens (1: each was the model's first choice); `answer_logprobs` are the
+    tokens' own.
     """
 
     text: str = ""
@@ -83,6 +88,7 @@ class Answer:
     error: str | None = None
     answer_logprob: float | None = None
     answer_rank: int | None = None
+    answer_logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +103,17 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Context lengths (tokens), depths (0–1) and how often each cell is measured."""
+    """Context lengths (tokens), depths (0–1) and how often each cell is measured.
+
+    `max_repeats` is how often at most where more measurements decide something; `control` adds, for each length and
+    repeat, a cell without a needle.
+    """
 
     lengths: tuple[int, ...]
     depths: tuple[float, ...]
     repeats: int = 1
+    max_repeats: int | None = None
+    control: bool = False
 
     def cells(self) -> list[Cell]:
         """Every cell, by repeat, then length, then depth."""
@@ -123,6 +135,7 @@ class RunSpec:
     prompt: str = "auto"
     system: str | None = None
     depth_tolerance: float = 0.01
+    temperature: float = 0.0
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -155,3 +168,5 @@ class Result:
     error: str | None = None
     answer_logprob: float | None = None
     answer_rank: int | None = None
+    answer_logprobs: tuple[float, ...] = ()
+    control: bool = False

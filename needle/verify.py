@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 
-from needle import engines, run, scoring
+from needle import engines, running, scoring
 from needle.errors import UsageError
 from needle.store import Run
 from needle.types import Answer, Result
@@ -49,9 +49,9 @@ def verify(measured: Run, sample: int, seed: int, say: Callable[[str], None]) ->
     changed = [k for k, v in engine.sources.items() if measured.sources.get(k) != v]
     if changed:
         raise UsageError(f"the {' and '.join(changed)} of '{spec.model}' changed since run '{measured.name}'")
-    engine, prompts = run.rebuild(measured, picked, engine)
+    engine, prompts = running.rebuild(measured, picked, engine)
     about = engine.load()
-    score = scoring.get(spec.scorer)
+    score = scoring.get(spec.scorer, spec.options)
     checks = []
     for index, answer in engine.answers(prompts):
         value = None if answer.error else score(answer, prompts[index].question).value

@@ -42,13 +42,13 @@ class Deaf:
 @pytest.fixture(scope="module")
 def measured(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one complete run of 2 × 3 cells."""
-    from needle import run as runs
+    from needle import running
     from needle.types import Grid, RunSpec
 
     root = tmp_path_factory.mktemp("measured")
     grid = Grid((256, 512), (0.0, 0.5, 1.0))
     spec = RunSpec(str(checkpoint()), "number", "noise", grid, max_new_tokens=8, options={"plan": "cells"})
-    runs.execute(runs.prepare(spec, lambda _: None), root, Deaf())
+    running.execute(running.prepare(spec, lambda _: None), root, Deaf())
     return root
 
 

@@ -13,7 +13,7 @@ import torch
 import transformers
 from conftest import Done, copied, only_run, without_weights
 
-from needle import run as runs
+from needle import running
 from needle.types import Grid, RunSpec
 
 Needle = Callable[..., Done]
@@ -59,7 +59,7 @@ def test_a_base_model_needs_no_template(needle: Needle, checkpoint: Checkpoint, 
 
 def answers_of(model: Path, **more: Any) -> tuple[Any, list[tuple[Any, Any]]]:
     """The engine, and each prompt with its answer."""
-    prepared = runs.prepare(spec_of(model, **more), lambda _: None)
+    prepared = running.prepare(spec_of(model, **more), lambda _: None)
     prepared.engine.load()
     return prepared.engine, [(prepared.prompts[i], a) for i, a in prepared.engine.answers(prepared.prompts)]
 
@@ -116,7 +116,7 @@ def test_each_id_of_an_eos_list_ends_an_answer(loops: Path) -> None:
 def test_dtype_is_that_of_the_weights(checkpoint: Checkpoint) -> None:
     own = checkpoint(dtype="bfloat16")
     for asked, expected in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
-        engine = runs.prepare(spec_of(own, dtype=asked), lambda _: None).engine
+        engine = running.prepare(spec_of(own, dtype=asked), lambda _: None).engine
         assert engine.load()["dtype"] == asked
         assert {p.dtype for p in engine.model.parameters()} == {expected}
 

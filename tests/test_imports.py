@@ -60,7 +60,7 @@ def test_looking_at_runs_imports_no_torch(arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["analysis", "figures", "store", "terminal", "export", "run", "pocket", "grid", "forest"]
+    "module", ["analysis", "figures", "store", "terminal", "export", "running", "pocket", "grid", "forest"]
 )
 def test_modules_that_compute_nothing_import_no_torch(module: str) -> None:
     assert not imported_by(f"import needle.{module}") & {"torch", "transformers"}

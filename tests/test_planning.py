@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from needle import forest, planning
-from needle import run as runs
+from needle import forest, planning, running
 from needle.cost import Cost
 from needle.planning import Estimate
 from needle.prompt import END
@@ -21,7 +20,7 @@ COST = Cost(linear=2e6, attention=300.0, kv=1024.0, activation=4096.0, weights=3
 def prompts(checkpoint: Callable[..., Path]) -> list[Prompt]:
     grid = Grid((256, 512, 1024), (0.0, 0.5, 1.0), repeats=2)
     spec = RunSpec(str(checkpoint()), "number", "essays", grid, max_new_tokens=8)
-    return runs.prepare(spec, lambda _: None).prompts
+    return running.prepare(spec, lambda _: None).prompts
 
 
 def test_numbers_are_those_of_the_walk(prompts: list[Prompt]) -> None:

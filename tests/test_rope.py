@@ -13,7 +13,7 @@ import torch
 import transformers
 from conftest import Done, only_run, without_weights
 
-from needle import run as runs
+from needle import running
 from needle.engines import _checkpoint, _rope
 from needle.errors import UsageError
 from needle.types import Grid, RunSpec
@@ -64,7 +64,7 @@ def test_stretched_positions_are_those_that_the_checkpoints_own_config_would_giv
     plain = checkpoint(positions=256)
 
     def replies(model: Path, **more: Any) -> list[Any]:
-        engine = runs.prepare(spec_of(model, 256, **more), lambda _: None).engine
+        engine = running.prepare(spec_of(model, 256, **more), lambda _: None).engine
         engine.load()
         ids = torch.arange(3, 403)[None]
         with torch.inference_mode():

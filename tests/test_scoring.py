@@ -30,7 +30,7 @@ WORDS = st.text(st.characters(codec="utf-8", categories=("L", "N")), min_size=1,
 
 def test_the_folder_is_what_there_is() -> None:
     assert scoring.names() == ["exact", "match"]
-    assert scoring.get("match") is match.score
+    assert scoring.get("match", {}) is match.score
 
 
 @pytest.mark.parametrize("scorer", [match.score, exact.score])

@@ -126,6 +126,7 @@ OTHER = {
     "prompt": "base",
     "system": "",
     "depth_tolerance": 0.0,
+    "temperature": 0.7,
     "options": {"dtype": "bfloat16"},
 }
 
@@ -133,6 +134,18 @@ OTHER = {
 @pytest.mark.parametrize("name", [f.name for f in fields(RunSpec)])
 def test_every_field_of_the_spec_is_part_of_the_identity(name: str) -> None:
     assert store.identity(replace(SPEC, **{name: OTHER[name]}), SOURCES) != store.identity(SPEC, SOURCES)
+
+
+# Taken before temperature, max_repeats and control were settings.
+BEFORE = "8c65262930f9"
+
+
+def test_settings_that_came_later_change_no_identity_from_before_and_come_back(tmp_path: Path) -> None:
+    assert store.identity(SPEC, SOURCES).startswith(BEFORE)
+    for grid in (replace(GRID, max_repeats=4), replace(GRID, control=True)):
+        later = replace(SPEC, grid=grid, temperature=0.5)
+        assert store.identity(later, SOURCES) != store.identity(replace(SPEC, temperature=0.5), SOURCES)
+        assert store.read(measure(tmp_path, later)).spec == later
 
 
 small_grids = st.builds(Grid, st.sampled_from([(1,), (1, 2), (12,)]), st.sampled_from([(0.0,), (0.0, 1.0)]), st.just(1))

@@ -13,8 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from needle import run as runs
-from needle import store, verify
+from needle import running, store, verify
 from needle.engines import _ways
 from needle.errors import StoreError, UsageError
 from needle.store import Run
@@ -36,7 +35,7 @@ def silent(_: str) -> None: ...
 def measured(model: Path, root: Path, **options: Any) -> Run:
     grid = Grid((256, 400), (0.0, 0.5, 1.0))
     spec = RunSpec(str(model), "number", "noise", grid, max_new_tokens=8, options=options)
-    return runs.execute(runs.prepare(spec, silent), root, Quiet())
+    return running.execute(running.prepare(spec, silent), root, Quiet())
 
 
 @pytest.fixture(scope="module")

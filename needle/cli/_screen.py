@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from needle.cli import _out
 
 if TYPE_CHECKING:
-    from needle.run import Prepared
+    from needle.running import Prepared
     from needle.store import Run
     from needle.terminal import Live
     from needle.types import Result

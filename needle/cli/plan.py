@@ -25,10 +25,10 @@ def plan(spec: "RunSpec", as_json: Annotated[bool, typer.Option("--json", help="
         needle plan
         needle plan ./my-model --max-len 64k --repeats 3
     """
-    from needle import planning, run
+    from needle import planning, running
 
     notes: list[str] = []
-    prepared = run.prepare(spec, notes.append)
+    prepared = running.prepare(spec, notes.append)
     found = planning.estimate(prepared.prompts, prepared.engine.cost, prepared.engine.chunk)
     for note in notes:
         print(one_line(note), file=sys.stderr)

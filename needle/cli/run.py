@@ -34,15 +34,15 @@ def run(
         needle run ./checkpoints/step-2000 --lengths 4k,16k,64k --repeats 3
         needle run ./my-model --haystack book.txt --task uuid --json > out.json
     """
-    from needle import run as runs
+    from needle import running
 
     _check_folder(output_dir)
     screen = Screen(quiet)
     try:
         with screen:
-            prepared = runs.prepare(spec, screen.say)
+            prepared = running.prepare(spec, screen.say)
             screen.prepared(prepared)
-            measured = runs.execute(prepared, output_dir, screen)
+            measured = running.execute(prepared, output_dir, screen)
     except KeyboardInterrupt:
         screen.stopped()
         raise typer.Exit(130) from None

@@ -165,12 +165,11 @@ def _cell(run: Run, where: str) -> Result:
 def _show_cell(run: Run, result: Result, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from needle import run as runs
-    from needle import terminal
+    from needle import running, terminal
 
     if run.spec.engine == "import":
         raise UsageError(f"run '{run.name}' was imported: no prompts to rebuild; `needle export --csv` has its rows")
-    engine, (prompt,) = runs.rebuild(run, [result])
+    engine, (prompt,) = running.rebuild(run, [result])
     span = next(s for s in prompt.spans if s.kind == "needle")
     parts = (prompt.ids[: span.start], prompt.ids[span.start : span.end], prompt.ids[span.end :])
     before, needle, after = (engine.tokenizer.decode(ids.tolist()) for ids in parts)

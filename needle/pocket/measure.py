@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from needle import analysis, grid, pocket, run, tasks
+from needle import analysis, grid, pocket, running, tasks
 from needle.types import Result, RunSpec
 
 LENGTHS = "1k,2k,4k,8k,16k,32k"
@@ -41,7 +41,7 @@ def measure(model: str, task: str, root: Path) -> list[analysis.LengthScore]:
         max_new_tokens=tasks.get(task).max_new_tokens,
         options={"dtype": "float32"},
     )
-    done = run.execute(run.prepare(spec, _Quiet().say), root, _Quiet())
+    done = running.execute(running.prepare(spec, _Quiet().say), root, _Quiet())
     return list(analysis.summary(done.results, spec, {}).lengths)
 
 

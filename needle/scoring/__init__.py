@@ -1,9 +1,10 @@
-"""Scorers, one file each: a module of this folder with a `score` function is one. Pure functions of the answer."""
+"""Scorers, one file each: a module of this folder with a `score` function, or a `make` that gives one, is one."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from needle import registry
 from needle.types import Answer, Question, Score
@@ -16,11 +17,12 @@ def names() -> list[str]:
     return registry.names(sys.modules[__name__])
 
 
-def get(name: str) -> Scorer:
-    """The scorer of that name.
+def get(name: str, options: Mapping[str, Any]) -> Scorer:
+    """The scorer of that name; one that has settings (a module with `make`) takes them from a run's `options`.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or a setting is missing or has no meaning.
     """
-    scorer: Scorer = registry.get(sys.modules[__name__], name, "scorer").score
+    module = registry.get(sys.modules[__name__], name, "scorer")
+    scorer: Scorer = module.make(options) if hasattr(module, "make") else module.score
     return scorer

@@ -52,7 +52,7 @@ def prepare(spec: RunSpec, say: Callable[[str], None]) -> Prepared:
         UsageError: the request cannot be carried out; the message says which part.
     """
     tasks.get(spec.task)
-    scoring.get(spec.scorer)
+    scoring.get(spec.scorer, spec.options)
     text = haystack.load(spec.haystack)
     engine: Engine = engines.get(spec.engine).open(spec, say)
     builder = _builder(spec, engine, text)
@@ -93,7 +93,7 @@ def execute(prepared: Prepared, root: Path, watcher: Watcher) -> store.Run:
         return done
     session = _session(prepared.engine)
     watcher.loaded()
-    score = scoring.get(spec.scorer)
+    score = scoring.get(spec.scorer, spec.options)
     with store.writing(root, spec, sources, session) as writer:
         kept = [r for r in writer.run.results if r.status == "ok"]
         for result in kept:
@@ -141,6 +141,8 @@ def _result(identity: str, prompt: Prompt, answer: Answer, scorer: Scorer) -> Re
         error=answer.error,
         answer_logprob=answer.answer_logprob,
         answer_rank=answer.answer_rank,
+        answer_logprobs=answer.answer_logprobs,
+        control=cell.control,
     )
 
 
