@@ -13,7 +13,8 @@ from torch import Tensor
 from needle import attention
 from needle.cache import NAME, Branch, Walk
 from needle.engines._forest import Forest, Walker
-from needle.engines._ways import Cells, Way, describe
+from needle.engines._sampling import Sampling
+from needle.engines._ways import GREEDY, Cells, Way, describe
 from needle.types import Ids
 
 PLANS = ("forest", "cells")
@@ -22,20 +23,28 @@ _REFUSALS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, I
 """How a model may show that the forest's cache and attention are not for it."""
 
 
-def choose(model: Any, plan: str, asked: str, longest: int, chunk: int, say: Callable[[str], None]) -> Way:
+def choose(
+    model: Any,
+    plan: str,
+    asked: str,
+    longest: int,
+    chunk: int,
+    say: Callable[[str], None],
+    sampling: Sampling = GREEDY,
+) -> Way:
     """The way for `--plan` and `--attn`; what cannot go through the forest goes plain, and `say` tells why."""
     stock = model.config._attn_implementation
     if plan == "cells":
-        return Cells(stock)
+        return Cells(stock, sampling)
     # Of what transformers takes by itself only the flash-attn packages are better than the kernels here.
     wanted = "auto" if asked == "auto" and "flash" not in stock else stock
     kernel = attention.choose(wanted, model.device, model.dtype)
     reason = unfit(model.config, longest) or _trial(model, kernel)
     if reason is None:
-        return Forest(kernel, chunk)
+        return Forest(kernel, chunk, sampling)
     model.set_attn_implementation(stock)
     say(f"no shared prefill: {reason}; one prefill a cell instead")
-    return Cells(stock)
+    return Cells(stock, sampling)
 
 
 def unfit(config: Any, longest: int) -> str | None:

@@ -1,7 +1,7 @@
 """The forest way: trunks fed once, forks answered together, the expected reply verified as a draft.
 
 A reply is what greedy decoding gives: a draft token counts only where it is the model's own first choice, and decoding
-goes on from the first one that is not.
+goes on from the first one that is not. At a temperature, "choice" is the draw that `Sampling` makes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from needle import forest
 from needle.cache import Branch, Walk
-from needle.engines._ways import FAILURES, Draft, Reply, describe, out_of_memory
+from needle.engines._sampling import Sampling
+from needle.engines._ways import FAILURES, GREEDY, Draft, Reply, describe, out_of_memory
 from needle.forest import Fork
 from needle.types import Ids, Prompt
 
@@ -31,12 +32,13 @@ class _Live:
     """A fork being answered: its place in the cache, its own end of the prompt, its draft, what it has said so far."""
 
     index: int
+    prompt: Prompt
     branch: Branch
     tail: list[int]
     draft: Draft
     room: int
     out: list[int] = field(default_factory=list)
-    logprob: float | None = None
+    logprobs: tuple[float, ...] = ()
     rank: int | None = None
     done: bool = False
 
@@ -52,15 +54,15 @@ class Forest:
 
     name = "forest"
 
-    def __init__(self, kernel: str, chunk: int = CHUNK) -> None:
-        self.kernel, self.chunk = kernel, chunk
+    def __init__(self, kernel: str, chunk: int = CHUNK, sampling: Sampling = GREEDY) -> None:
+        self.kernel, self.chunk, self.sampling = kernel, chunk, sampling
 
     def replies(
         self, model: Any, prompts: Sequence[Prompt], drafts: Sequence[Draft], ends: frozenset[int]
     ) -> Iterator[tuple[int, Reply]]:
         """See `needle.engines._ways.Way`. The model must run on the attention of `needle.cache`."""
         walk = Walk(model.config.get_text_config().num_hidden_layers, self.kernel)
-        walker = Walker(model, walk, self.chunk)
+        walker = Walker(model, walk, self.chunk, self.sampling)
         for trunk in forest.plan([p.ids for p in prompts]).trunks:
             began, failed = time.perf_counter(), None
             try:
@@ -107,7 +109,7 @@ def _answer(
         failed = describe(error)
     seconds = shared + (time.perf_counter() - began) / len(forks)
     if not failed:
-        yield from ((live.index, Reply(live.out, seconds, None, live.logprob, live.rank)) for live in lives)
+        yield from ((live.index, Reply(live.out, seconds, None, live.logprobs, live.rank)) for live in lives)
     elif len(forks) == 1:
         yield forks[0].index, Reply([], seconds, failed)
     else:
@@ -119,8 +121,8 @@ def _answer(
 class Walker:
     """Feeds a model along a walk, at most `chunk` tokens of a trunk at once."""
 
-    def __init__(self, model: Any, walk: Walk, chunk: int) -> None:
-        self.model, self.walk, self.chunk = model, walk, chunk
+    def __init__(self, model: Any, walk: Walk, chunk: int, sampling: Sampling = GREEDY) -> None:
+        self.model, self.walk, self.chunk, self.sampling = model, walk, chunk, sampling
         self.device = model.get_input_embeddings().weight.device
 
     @torch.inference_mode()
@@ -170,7 +172,8 @@ class Walker:
         self._question(lives, ends)
         while left := [live for live in lives if not live.done]:
             logits = self.step([live.branch for live in left], [live.out[-1:] for live in left], [1] * len(left))
-            for live, token in zip(left, logits.argmax(-1).tolist(), strict=True):
+            picked = self.sampling.picks(logits, [live.prompt for live in left], [len(live.out) for live in left])
+            for live, token in zip(left, picked, strict=True):
                 live.say(token, ends)
         return lives
 
@@ -180,19 +183,22 @@ class Walker:
         for fork in forks:
             prompt, draft = prompts[fork.index], drafts[fork.index]
             tail, room = prompt.ids[fork.cut :].tolist(), prompt.max_new_tokens
-            lives.append(_Live(fork.index, Branch(fork.cut, base), tail, Draft(draft.ids[:room], draft.answer), room))
+            lives.append(
+                _Live(fork.index, prompt, Branch(fork.cut, base), tail, Draft(draft.ids[:room], draft.answer), room)
+            )
             base += len(tail) + room
         self.walk.fork_capacity = base
         return lives
 
     def _question(self, lives: list[_Live], ends: frozenset[int]) -> None:
-        """Each fork's own tokens and its draft in one forward; as much of the draft as is greedy is said."""
+        """Each fork's own tokens and its draft in one forward; as much of the draft as is chosen is said."""
         fed = [live.tail + live.draft.ids[:-1] for live in lives]
         rows = [max(1, len(live.draft.ids)) for live in lives]
         logits = self.step([live.branch for live in lives], fed, rows)
         for live, own in zip(lives, logits.split(rows), strict=True):
-            live.logprob, live.rank = _answer_odds(own, live.draft)
-            for choice, drafted in zip(own.argmax(-1).tolist(), live.draft.ids or [-1], strict=True):
+            live.logprobs, live.rank = _answer_odds(own, live.draft)
+            picked = self.sampling.picks(own, [live.prompt] * len(own), range(len(own)))
+            for choice, drafted in zip(picked, live.draft.ids or [-1], strict=True):
                 live.say(choice, ends)
                 if live.done or choice != drafted:
                     break
@@ -222,17 +228,18 @@ class Walker:
         return torch.tensor(values, device=self.device)
 
 
-def _answer_odds(logits: Tensor, draft: Draft) -> tuple[float | None, int | None]:
-    """Mean log-probability a token of the expected answer, and the worst rank among them (1: the first choice).
+def _answer_odds(logits: Tensor, draft: Draft) -> tuple[tuple[float, ...], int | None]:
+    """Log-probabilities of the expected answer's tokens, and the worst rank among them (1: the first choice).
 
-    `logits` are the draft's, (its length, vocabulary). None where the draft has no answer, or had to be cut before its
-    end.
+    `logits` are the draft's, (its length, vocabulary). None, and no rank, where the draft has no answer, or had to be
+    cut before its end.
     """
     at = list(draft.answer)
     if not at or max(at) >= len(draft.ids):
-        return None, None
+        return (), None
     own = logits[at].float()
     targets = torch.tensor([draft.ids[i] for i in at], device=own.device)[:, None]
     chosen = own.gather(1, targets)
     ranks = (own > chosen).sum(1) + 1
-    return float((chosen[:, 0] - own.logsumexp(1)).mean()), int(ranks.max())
+    logprobs = chosen[:, 0] - own.logsumexp(1)
+    return tuple(logprobs.tolist()), int(ranks.max())

@@ -10,7 +10,10 @@ from typing import Any, Protocol
 import torch
 from transformers import GenerationConfig
 
+from needle.engines._sampling import Sampling
 from needle.types import Prompt
+
+GREEDY = Sampling()
 
 FAILURES = (RuntimeError, MemoryError, ValueError, IndexError)
 """What a model may raise over one prompt; the cell fails and the run goes on."""
@@ -18,12 +21,16 @@ FAILURES = (RuntimeError, MemoryError, ValueError, IndexError)
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """New ids of one prompt, or why there are none; log-probability and rank where the way measures them."""
+    """New ids of one prompt, or why there are none.
+
+    `logprobs` are those of the expected answer's tokens, `rank` the worst among them, where the way measures them.
+    """
+
 
     ids: list[int]
     seconds: float
     error: str | None = None
-    logprob: float | None = None
+    logprobs: tuple[float, ...] = ()
     rank: int | None = None
 
 
@@ -52,8 +59,8 @@ class Cells:
 
     name = "cells"
 
-    def __init__(self, attention: str) -> None:
-        self.kernel = attention
+    def __init__(self, attention: str, sampling: Sampling = GREEDY) -> None:
+        self.kernel, self.sampling = attention, sampling
 
     def replies(
         self, model: Any, prompts: Sequence[Prompt], _drafts: Sequence[Draft], ends: frozenset[int]
@@ -62,15 +69,15 @@ class Cells:
         for index, prompt in enumerate(prompts):
             began = time.perf_counter()
             try:
-                ids = _generate(model, prompt, ends)
+                ids = _generate(model, prompt, ends, self.sampling)
             except FAILURES as error:
                 yield index, Reply([], time.perf_counter() - began, error=describe(error))
             else:
                 yield index, Reply(ids, time.perf_counter() - began)
 
 
-def _generate(model: Any, prompt: Prompt, ends: frozenset[int]) -> list[int]:
-    """Greedy ids, the end included. Prefill computes logits for the last token only."""
+def _generate(model: Any, prompt: Prompt, ends: frozenset[int], sampling: Sampling) -> list[int]:
+    """New ids, the end included. Prefill computes logits for the last token only."""
     ids = torch.from_numpy(prompt.ids).long()[None].to(model.device)
     settings = GenerationConfig(
         max_new_tokens=prompt.max_new_tokens,
@@ -80,7 +87,12 @@ def _generate(model: Any, prompt: Prompt, ends: frozenset[int]) -> list[int]:
         pad_token_id=min(ends, default=0),
     )
     with torch.inference_mode():
-        out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+        out = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=settings,
+            logits_processor=sampling.processors(prompt),
+        )
     new: list[int] = out[0, ids.shape[1] :].tolist()
     return new
 

@@ -13,6 +13,7 @@ import transformers
 
 from needle import cost
 from needle.engines import _checkpoint, _choice
+from needle.engines._sampling import Sampling
 from needle.engines._ways import Draft, Reply, Way
 from needle.errors import UsageError
 from needle.types import Answer, Prompt, RunSpec
@@ -62,7 +63,8 @@ class Transformers:
             self.spec.model, self.config, self.options, self.dtype, self.attention, self.device
         )
         asked = str(self.options.get("attn", "auto"))
-        self.way = _choice.choose(self.model, self.plan, asked, max(self.spec.grid.lengths), self.chunk, self.say)
+        longest, sampling = max(self.spec.grid.lengths), Sampling(self.spec.temperature, self.spec.seed)
+        self.way = _choice.choose(self.model, self.plan, asked, longest, self.chunk, self.say, sampling)
         return {
             "device": _device_name(self.model.device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
@@ -73,7 +75,7 @@ class Transformers:
         }
 
     def answers(self, prompts: Sequence[Prompt]) -> Iterator[tuple[int, Answer]]:
-        """One answer a prompt, greedy, in the order of the way used."""
+        """One answer a prompt, in the order of the way used."""
         ends = self._ends()
         drafts = [self._draft(p) for p in prompts]
         for index, reply in self.way.replies(self.model, prompts, drafts, ends):
@@ -89,8 +91,9 @@ class Transformers:
             finish="stop" if ended else "length",
             seconds=reply.seconds,
             way=self.way.name,
-            answer_logprob=reply.logprob,
+            answer_logprob=sum(reply.logprobs) / len(reply.logprobs) if reply.logprobs else None,
             answer_rank=reply.rank,
+            answer_logprobs=tuple(round(p, 5) for p in reply.logprobs),
         )
 
     def _ends(self) -> frozenset[int]:
