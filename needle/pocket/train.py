@@ -128,7 +128,8 @@ def _save(model: Qwen2ForCausalLM, tok: PreTrainedTokenizerFast, folder: Path) -
 
 
 def train(out: Path, seed: int, only: set[str] | None = None) -> None:
-    """Train both checkpoints into `out/pocket-4k` and `out/pocket-32k`, with the log beside them."""
+    """Train both checkpoints into `out/pocket-4k` and `out/pocket-32k`, with the log and a checkpoint after each phase
+    (`step-250`, …) beside them."""
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     tok = build_tokenizer(seed)
@@ -137,12 +138,14 @@ def train(out: Path, seed: int, only: set[str] | None = None) -> None:
     wiring.wire(model, THETA_4K)
     maker = SampleMaker(tok, seed, values.held_out_words())
     log: list[dict[str, float | str]] = []
+    done = 0
     for name, theta, phases in (("pocket-4k", THETA_4K, PHASES_4K), ("pocket-32k", THETA_32K, PHASES_32K)):
         _set_theta(model, theta)
         for phase in phases:
             if only is None or phase.name in only:
                 run_phase(model, maker, phase, log)
-                _save(model, tok, out / f"after-{phase.name}")
+                done += phase.steps
+                _save(model, tok, out / f"step-{done}")
         _save(model, tok, out / name)
     record = {"seed": seed, "phases": [asdict(p) for p in PHASES_4K + PHASES_32K], "log": log}
     (out / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
