@@ -7,15 +7,19 @@ figure are the same picture.
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from needle import certainty
 from needle.certainty import EFFECTIVE_THRESHOLD, ROUNDING, Effective, wilson
 from needle.types import Result, RunSpec
+
+if TYPE_CHECKING:
+    from needle.store import Run
 
 # By annotation; whatever is not here stays an object, so that a missing text stays None: NaN would be true in an `if`.
 _KINDS = {"float": "float64", "float | None": "float64", "int": "int64", "int | None": "Int64"}
@@ -37,7 +41,8 @@ class Summary:
     """A run in a few numbers. `done` cells have a score, `failed` ones only errors; the rest were not reached.
 
     `mean` and `effective_length` are None when nothing supports them; `effective_confidence` is the probability that
-    the true means up to that length reach `EFFECTIVE_THRESHOLD`. `tokens` are prompt and answer tokens of the measured
+    the true means up to that length reach `EFFECTIVE_THRESHOLD`. `controls` are the outcomes of contexts without a
+    needle, where anything found was made up or known beforehand. `tokens` are prompt and answer tokens of the measured
     cells, `seconds` the engine's time on them.
     """
 
@@ -55,6 +60,7 @@ class Summary:
     seconds: float
     provenance: Mapping[str, Any]
     effective_confidence: float | None = None
+    controls: Mapping[str, int] = field(default_factory=dict)
 
 
 def frame(results: Iterable[Result]) -> pd.DataFrame:
@@ -86,6 +92,12 @@ def grid(
     return table.reindex(
         index=pd.Index(rows, dtype="float64", name="depth"), columns=pd.Index(columns, dtype="int64", name="length")
     )
+
+
+def mean(df: pd.DataFrame) -> float | None:
+    """Mean score of the cells, each counted once however often it was measured; None if none was."""
+    cells = df[df["status"] == "ok"].groupby(["length", "depth"])["score"].mean()
+    return float(cells.mean()) if len(cells) else None
 
 
 def failed(df: pd.DataFrame) -> set[tuple[int, float]]:
@@ -128,11 +140,13 @@ def effective(
 
 
 def asked(spec: RunSpec, rows: int) -> int:
-    """Cells that the run ought to have: its whole grid, or what there was of an imported one."""
-    return rows if spec.engine == "import" else len(spec.grid.cells())
+    """Cells that the run ought to have: its whole grid, or what there was of more repeats or an imported run."""
+    return rows if spec.engine == "import" else max(rows, len(spec.grid.cells()))
 
 
-def summary(results: Iterable[Result], spec: RunSpec, provenance: Mapping[str, Any]) -> Summary:
+def summary(
+    results: Iterable[Result], spec: RunSpec, provenance: Mapping[str, Any], controls: Iterable[Result] = ()
+) -> Summary:
     """What became of the cells that `spec` asked for; of a cell with several rows, the last one counts."""
     df = frame(results).drop_duplicates(["length", "depth", "repeat"], keep="last")
     measured = df[df["status"] == "ok"]
@@ -145,7 +159,7 @@ def summary(results: Iterable[Result], spec: RunSpec, provenance: Mapping[str, A
         asked=asked(spec, len(df)),
         done=len(measured),
         failed=len(df) - len(measured),
-        mean=float(measured["score"].mean()) if len(measured) else None,
+        mean=mean(df),
         lengths=tuple(LengthScore(*row) for row in table.itertuples(index=False, name=None)),
         effective_length=reach.length,
         outcomes={str(outcome): int(count) for outcome, count in df["outcome"].value_counts().items()},
@@ -153,14 +167,20 @@ def summary(results: Iterable[Result], spec: RunSpec, provenance: Mapping[str, A
         seconds=float(measured["seconds"].sum()),
         provenance=dict(provenance),
         effective_confidence=None if reach.length is None else reach.confidence,
+        controls=Counter(result.outcome for result in controls),
     )
+
+
+def of(run: Run) -> Summary:
+    """The summary of a run as it lies on disk, its provenance that of the last sitting."""
+    return summary(run.results, run.spec, run.sessions[-1] if run.sessions else {}, run.controls)
 
 
 def as_json(run: Summary) -> dict[str, Any]:
     """The summary as plain dicts, lists, numbers and texts, ready for `json.dumps`."""
     plain = {field.name: getattr(run, field.name) for field in fields(Summary)}
     plain["lengths"] = [{field.name: getattr(row, field.name) for field in fields(row)} for row in run.lengths]
-    plain["outcomes"] = dict(run.outcomes)
+    plain["outcomes"], plain["controls"] = dict(run.outcomes), dict(run.controls)
     plain["provenance"] = dict(run.provenance)
     plain["effective_threshold"] = EFFECTIVE_THRESHOLD
     return plain

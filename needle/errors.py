@@ -19,6 +19,10 @@ class FitError(UsageError):
     """A cell's needle and question do not fit its length."""
 
 
+class ScoreError(NeedleError):
+    """An answer cannot be graded: its cell becomes an error row, never a score."""
+
+
 def one_line(error: object) -> str:
     r"""What `error` says in one line; what a terminal would act on or not show is written out, ESC as `\x1b`."""
     text = " ".join(str(error).split())

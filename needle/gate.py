@@ -78,7 +78,7 @@ def _refuse_nonsense(demands: Demands, baseline: Run | None) -> None:
 
 def _holes(run: Run) -> Iterator[str]:
     """Cells without a score."""
-    asked = set(run.spec.grid.cells())
+    asked = run.wanted()
     bad = [r for r in run.results if r.status == "error"]
     if bad:
         why = " ".join((bad[0].error or "no reason given").split())[:120]
@@ -91,7 +91,9 @@ def _holes(run: Run) -> Iterator[str]:
 def _scores(run: Run, demands: Demands) -> Iterator[str]:
     frame = analysis.frame(run.results)
     if demands.min_score is not None:
-        yield from _mean("mean score", frame["score"].to_numpy(dtype=float), demands.min_score, demands.confidence)
+        # Repeats that only undecided lengths were given would weigh these more.
+        alike = frame[frame["repeat"] < run.spec.grid.repeats]
+        yield from _mean("mean score", alike["score"].to_numpy(dtype=float), demands.min_score, demands.confidence)
     if demands.min_band is not None:
         for length, scores in analysis.bands(frame, run.spec.grid.lengths).items():
             yield from _mean(f"mean score at {length_label(length)}", scores, demands.min_band, demands.confidence)

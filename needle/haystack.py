@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from needle import needles
 from needle.errors import UsageError
 from needle.types import Ids
 
-BUNDLED = ("essays", "noise")
+BUNDLED = ("essays", "noise", "zh", "needles-words", "needles-uuids")
 
 NOISE = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again. "
 """The repeated sentences of RULER's simplest task (Hsieh et al. 2024, arXiv:2404.06654)."""
@@ -33,6 +34,14 @@ _SENTENCE_END = re.compile(r"""[.!?…؟।۔]["'”’»)\]]*(\s+)|[。！？]+
 _BREAK = re.compile(r"(\s+)")
 
 
+_UNSPACED = re.compile("[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff60\U00020000-\U0003ffff]")
+
+
+def unspaced(character: str) -> bool:
+    """Whether a character is of Chinese or Japanese writing, punctuation included, which parts words by no spaces."""
+    return bool(_UNSPACED.fullmatch(character))
+
+
 @dataclass(frozen=True, slots=True)
 class Haystack:
     """Text under a name; `sha256` is of its UTF-8 bytes."""
@@ -49,9 +58,11 @@ def load(source: str) -> Haystack:
         UsageError: there is no such path, nothing to read in it, or it is not text.
     """
     if source == "noise":
-        return _of("noise", NOISE)
-    if source == "essays":
-        return _of("essays", _read_folder(_essays()))
+        return _of(source, NOISE)
+    if source in ("essays", "zh"):
+        return _of(source, _read_folder(_bundled(source)))
+    if source in ("needles-words", "needles-uuids"):
+        return _of(source, needles.text(source.removeprefix("needles-")))
     try:
         path = Path(source).expanduser()
         folder, file = bool(source.strip()) and path.is_dir(), path.is_file()
@@ -68,12 +79,14 @@ def load(source: str) -> Haystack:
     )
 
 
-def _essays() -> Path:
-    """The essays beside the package in a checkout, or inside it when installed from a wheel."""
-    for folder in (Path(__file__).parents[1] / "haystacks" / "essays", Path(__file__).parent / "haystacks" / "essays"):
-        if folder.is_dir():
-            return folder
-    raise UsageError("the bundled essays are missing from this installation; give --haystack PATH or --haystack noise")
+def _bundled(name: str) -> Path:
+    """A folder of texts beside the package in a checkout, or inside it when installed from a wheel."""
+    for house in (Path(__file__).parents[1], Path(__file__).parent):
+        if (house / "haystacks" / name).is_dir():
+            return house / "haystacks" / name
+    raise UsageError(
+        f"the bundled '{name}' is missing from this installation; give --haystack PATH or --haystack noise"
+    )
 
 
 def _of(name: str, text: str) -> Haystack:

@@ -155,7 +155,7 @@ def _missing(first: Run, second: Run, one: str, other: str) -> list[str]:
 
 
 def _asked(run: Run) -> set[Place]:
-    return {(c.length, round(c.depth, 6), c.repeat) for c in run.spec.grid.cells()}
+    return {(c.length, round(c.depth, 6), c.repeat) for c in run.wanted()}
 
 
 def _count(results: Iterable[Result], status: str, places: set[Place]) -> int:

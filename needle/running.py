@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import platform
-import subprocess
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from needle import __version__, engines, haystack, placing, scoring, store, tasks, template
+from needle import adaptive, engines, haystack, placing, provenance, scoring, store, tasks, template
 from needle.cost import Cost
 from needle.engines import Engine
-from needle.errors import StoreError
+from needle.errors import ScoreError, StoreError, one_line
 from needle.haystack import Haystack
 from needle.placing import Want
 from needle.prompt import END, Builder
@@ -43,6 +40,7 @@ class Prepared:
     engine: Engine
     prompts: list[Prompt]
     sources: dict[str, str]
+    builder: Builder
 
 
 def prepare(spec: RunSpec, say: Callable[[str], None]) -> Prepared:
@@ -63,17 +61,28 @@ def prepare(spec: RunSpec, say: Callable[[str], None]) -> Prepared:
         say(f"haystack '{text.name}' has {len(hay)} tokens; it repeats to fill contexts of up to {longest}")
     if hay.kind != "sentence":
         say(f"haystack '{text.name}' has no sentence ends; needles stand at {hay.kind} boundaries")
-    prompts = build(builder, spec.grid.cells(), engine.cost)
+    prompts = build(builder, [*spec.grid.cells(), *spec.grid.controls()], engine.cost)
     asked = hashlib.sha256("".join(p.sha256 for p in prompts).encode()).hexdigest()
-    return Prepared(spec, engine, prompts, {**engine.sources, "haystack": text.sha256, "prompts": asked})
+    stated = tasks.source(spec.task)
+    sources = {
+        **engine.sources,
+        **({"task": stated} if stated else {}),
+        **scoring.sources(spec.scorer, spec.options),
+        "haystack": text.sha256,
+        "prompts": asked,
+    }
+    return Prepared(spec, engine, prompts, sources, builder)
 
 
 def build(builder: Builder, cells: Sequence[Cell], cost: Cost) -> list[Prompt]:
-    """The cells' prompts, their needles placed within the tolerance where all together cost the least."""
+    """The cells' prompts, their needles placed within the tolerance where all together cost the least.
+
+    Only cells that are cut from the same straw can share what stands before a needle.
+    """
     positions: dict[Cell, int] = {}
-    for repeat in sorted({c.repeat for c in cells}):
-        places = {c: builder.places(c) for c in cells if c.repeat == repeat}
-        fixed = {c: p[0] for c, p in places.items() if p == [END]}
+    for straw in sorted({builder.cut_from(c) for c in cells}):
+        places = {c: builder.places(c) for c in cells if builder.cut_from(c) == straw}
+        fixed = {c: p[0] for c, p in places.items() if p == [END] or c.control}
         free = [c for c in places if c not in fixed]
         wants = [Want(places[c], c.length, c.depth * c.length) for c in free]
         positions |= fixed | dict(zip(free, placing.choose(wants, cost.feed), strict=True))
@@ -88,33 +97,66 @@ def execute(prepared: Prepared, root: Path, watcher: Watcher) -> store.Run:
     """
     spec, sources = prepared.spec, prepared.sources
     done = store.finished(root, spec, sources)
-    left = _left(prepared, done)
-    if not left and done:
+    if done and not _left(prepared, done) and not adaptive.further(done.results, spec.grid):
         return done
-    session = _session(prepared.engine)
+    session = provenance.session(prepared.engine)
     watcher.loaded()
-    score = scoring.get(spec.scorer, spec.options)
     with store.writing(root, spec, sources, session) as writer:
-        kept = [r for r in writer.run.results if r.status == "ok"]
-        for result in kept:
-            watcher.cell(result, fresh=False)
-        left = _left(prepared, writer.run)
-        for index, answer in prepared.engine.answers(left):
-            result = _result(writer.run.identity, left[index], answer, score)
-            writer.append(result)
-            watcher.cell(result)
+        for result in (*writer.run.results, *writer.run.controls):
+            if result.status == "ok":
+                watcher.cell(result, fresh=False)
+        _measure(prepared, _left(prepared, writer.run), writer, watcher)
+        while more := adaptive.further(store.read(writer.run.folder).results, spec.grid):
+            watcher.say(f"undecided at {_named(more)}: one repeat more")
+            if not _measure(prepared, _repeated(prepared, more), writer, watcher):
+                break
         return store.read(writer.run.folder)
 
 
+def _measure(prepared: Prepared, prompts: Sequence[Prompt], writer: store.Writer, watcher: Watcher) -> int:
+    """Ask, grade, keep and show each of the prompts; how many there were answers to."""
+    score, count = scoring.get(prepared.spec.scorer, prepared.spec.options), 0
+    for index, answer in prepared.engine.answers(prompts) if prompts else ():
+        result = _result(writer.run.identity, prompts[index], answer, score)
+        writer.append(result)
+        watcher.cell(result)
+        count += 1
+    return count
+
+
 def _left(prepared: Prepared, run: store.Run | None) -> list[Prompt]:
-    """Prompts of cells that have no sound result."""
-    have = {(r.length, r.depth, r.repeat) for r in run.results if r.status == "ok"} if run else set()
-    return [p for p in prepared.prompts if (p.cell.length, p.cell.depth, p.cell.repeat) not in have]
+    """Prompts of cells that have no sound result, those of a further repeat that was begun among them."""
+    if run is None:
+        return prepared.prompts
+    have = {_place(r) for r in (*run.results, *run.controls) if r.status == "ok"}
+    begun = [c for c in run.wanted() if c.repeat >= run.spec.grid.repeats and _place(c) not in have]
+    return [p for p in prepared.prompts if _place(p.cell) not in have] + _repeated(prepared, begun)
+
+
+def _place(of: Cell | Result) -> tuple[int, float, int, bool]:
+    return of.length, of.depth, of.repeat, of.control
+
+
+def _repeated(prepared: Prepared, cells: Sequence[Cell]) -> list[Prompt]:
+    """Prompts of further repeats, placed as if all lengths were measured again: so they are the same in any run."""
+    lengths = prepared.spec.grid.lengths
+    whole = prepared.spec.grid.column(lengths, sorted({c.repeat for c in cells}))
+    wanted = set(cells)
+    return [p for p in build(prepared.builder, whole, prepared.engine.cost) if p.cell in wanted] if cells else []
+
+
+def _named(cells: Sequence[Cell]) -> str:
+    return ", ".join(f"{length:,}" for length in sorted({c.length for c in cells}))
 
 
 def _result(identity: str, prompt: Prompt, answer: Answer, scorer: Scorer) -> Result:
     cell = prompt.cell
-    score = None if answer.error else scorer(answer, prompt.question)
+    score, error = None, answer.error
+    if error is None:
+        try:
+            score = scorer(answer, prompt.question)
+        except ScoreError as failure:
+            error = one_line(failure)
     return Result(
         key=store.key(identity, cell),
         length=cell.length,
@@ -138,40 +180,12 @@ def _result(identity: str, prompt: Prompt, answer: Answer, scorer: Scorer) -> Re
         new_tokens=len(answer.ids),
         seconds=round(answer.seconds, 4),
         way=answer.way,
-        error=answer.error,
+        error=error,
         answer_logprob=answer.answer_logprob,
         answer_rank=answer.answer_rank,
         answer_logprobs=answer.answer_logprobs,
         control=cell.control,
     )
-
-
-def _session(engine: Engine) -> dict[str, Any]:
-    """Provenance of this sitting: what really computed the answers."""
-    return {
-        "needle": __version__,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "git_commit": _commit(),
-        **engine.load(),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that this package runs from, if it is one."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--verify", "-q", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
 
 
 def rebuild(run: store.Run, results: Iterable[Result], engine: Engine | None = None) -> tuple[Engine, list[Prompt]]:
@@ -188,7 +202,7 @@ def rebuild(run: store.Run, results: Iterable[Result], engine: Engine | None = N
     builder = _builder(spec, engine, haystack.load(spec.haystack))
     prompts = []
     for result in results:
-        cell = Cell(result.length, result.depth, result.repeat)
+        cell = Cell(result.length, result.depth, result.repeat, result.control)
         prompt = builder.build(cell, result.position or 0)
         if prompt.sha256 != result.prompt_sha256:
             raise StoreError(

@@ -14,17 +14,17 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from filelock import FileLock, Timeout
 
+from needle import rows
 from needle.errors import StoreError
-from needle.types import Cell, Grid, Outcome, Result, RunSpec
+from needle.types import Cell, Grid, Result, RunSpec
 
 FORMAT = 1
-_FIELDS = {f.name for f in fields(Result)}
 _LONGEST_WORD = 60  # three of them and the hash fit the 255 bytes that file systems give a name
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
@@ -36,7 +36,8 @@ def identity(spec: RunSpec, sources: Mapping[str, str]) -> str:
 
 def key(run_identity: str, cell: Cell) -> str:
     """A cell's whole identity, in 16 hex digits."""
-    return _digest([run_identity, int(cell.length), float(cell.depth), int(cell.repeat)])[:16]
+    place = [run_identity, int(cell.length), float(cell.depth), int(cell.repeat)]
+    return _digest([*place, "control"] if cell.control else place)[:16]
 
 
 def folder_name(spec: RunSpec, run_identity: str) -> str:
@@ -49,12 +50,14 @@ def folder_name(spec: RunSpec, run_identity: str) -> str:
 def _plain(spec: RunSpec) -> dict[str, Any]:
     """`spec` as it stands in JSON; a depth 0 is 0.0 there, so that what is read back has the same hash.
 
-    A setting that came later is left out where it is at its default: runs from before keep their identity.
+    A setting that came later is left out where it is at its default: runs from before keep their identity. So are the
+    options of the service, such as its address or how many workers: they decide how answers come, not which.
     """
     grid = asdict(spec.grid)
     lengths, depths = [int(n) for n in spec.grid.lengths], [float(d) for d in spec.grid.depths]
     grid |= {"lengths": lengths, "depths": depths, "repeats": int(spec.grid.repeats)}
-    plain = {**asdict(spec), "grid": grid}
+    options = {name: value for name, value in spec.options.items() if name != "service"}
+    plain = {**asdict(spec), "grid": grid, "options": options}
     for settings, name, default in ((grid, "max_repeats", None), (grid, "control", False), (plain, "temperature", 0.0)):
         if settings[name] == default:
             del settings[name]
@@ -67,7 +70,10 @@ def _digest(what: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as it lies on disk: its folder, spec, identity, provenance by session, and one result a cell."""
+    """A run as it lies on disk: its folder, spec, identity, provenance by session, and one result a cell.
+
+    Results of control cells, which hold no needle, stand apart in `controls`.
+    """
 
     folder: Path
     spec: RunSpec
@@ -75,6 +81,7 @@ class Run:
     sources: dict[str, str]
     sessions: list[dict[str, Any]]
     results: list[Result]
+    controls: list[Result] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -85,9 +92,28 @@ class Run:
     def status(self) -> str:
         """One of "complete", "failed cells" and "partial"."""
         # What another tool measured need not fill a grid.
-        if self.spec.engine != "import" and len(self.results) < len(set(self.spec.grid.cells())):
+        if self.spec.engine != "import" and self.missing:
             return "partial"
-        return "failed cells" if any(r.status == "error" for r in self.results) else "complete"
+        failed = any(r.status == "error" for r in (*self.results, *self.controls))
+        return "failed cells" if failed else "complete"
+
+    @property
+    def asked(self) -> int:
+        """Cells that the run ought to have, without controls: the grid, and the further repeats that were begun."""
+        return len(self.results) if self.spec.engine == "import" else len(self.wanted())
+
+    @property
+    def missing(self) -> int:
+        """Cells, controls included, that the run ought to have and has no result of, not even an error."""
+        absent = len(self.wanted()) - len(self.results)
+        return absent + len(set(self.spec.grid.controls())) - len(self.controls)
+
+    def wanted(self) -> set[Cell]:
+        """The grid's cells, and those of each further repeat of a length that was begun; without controls."""
+        grid = self.spec.grid
+        begun = {(r.length, r.repeat) for r in self.results if r.repeat >= grid.repeats}
+        more = [cell for length, repeat in begun for cell in grid.column((length,), (repeat,))]
+        return {*grid.cells(), *more}
 
 
 def read(folder: Path) -> Run:
@@ -97,9 +123,11 @@ def read(folder: Path) -> Run:
         StoreError: it is no run folder, or a file in it is damaged.
     """
     spec, run_identity, sources, sessions = _read_head(folder)
-    rows, _ = _read_rows(folder / "results.jsonl")
-    known = {key(run_identity, c): c for c in spec.grid.cells()}
-    return Run(folder, spec, run_identity, sources, sessions, _latest(rows, known))
+    lines, _ = rows.read(folder / "results.jsonl")
+    grid = spec.grid
+    measured = rows.latest(lines, [key(run_identity, c) for c in (*grid.cells(), *grid.extra())])
+    controls = rows.latest(lines, [key(run_identity, c) for c in grid.controls()])
+    return Run(folder, spec, run_identity, sources, sessions, measured, controls)
 
 
 def find(root: Path, name: str) -> Path:
@@ -153,10 +181,10 @@ class Writer:
         Raises:
             StoreError: the disk would not take it, or its score is none; what was there before is unharmed.
         """
-        flaw = _flaw(result)
+        flaw = rows.flaw(result)
         if flaw:
             raise StoreError(f"cell {result.length}:{result.depth:g} is not kept: {flaw}; mend the scorer")
-        line = _line(result)
+        line = rows.line(result)
         size = os.lseek(self._file, 0, os.SEEK_END)
         try:
             while line:
@@ -213,7 +241,7 @@ def _open_rows(folder: Path) -> int:
     path = folder / "results.jsonl"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        os.ftruncate(descriptor, _read_rows(path)[1])
+        os.ftruncate(descriptor, rows.read(path)[1])
         _sync_names(folder)
     except OSError as error:
         raise _refused(folder, error) from error
@@ -288,58 +316,6 @@ def _read_head(folder: Path) -> tuple[RunSpec, str, dict[str, str], list[dict[st
             f"'{path}' was changed by hand: its spec does not fit its identity; move the folder away and run again"
         )
     return spec, run_identity, sources, sessions
-
-
-def _read_rows(path: Path) -> tuple[list[Result], int]:
-    """Rows of whole lines, and the size in bytes of the part that is sound."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return [], 0
-    except OSError as error:
-        raise StoreError(f"'{path}' cannot be read ({error.strerror}); mend its permissions") from error
-    sound = data.rfind(b"\n") + 1
-    lines = data[:sound].split(b"\n")[:-1]
-    return [_row(line, path, number) for number, line in enumerate(lines, 1)], sound
-
-
-def _line(result: Result) -> bytes:
-    """One line of JSON. Half a surrogate pair, which UTF-8 cannot say, is escaped, and then the rest of its line is."""
-    row = asdict(result)
-    try:
-        return json.dumps(row, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:
-        return json.dumps(row).encode() + b"\n"
-
-
-def _row(line: bytes, path: Path, number: int) -> Result:
-    try:
-        row = {k: v for k, v in json.loads(line.decode()).items() if k in _FIELDS}
-        lists = {name: tuple(row.get(name, ())) for name in ("expected", "answer_ids", "answer_logprobs")}
-        result = Result(**{**row, **lists})
-        flaw = _flaw(result)
-        if flaw:
-            raise ValueError(flaw)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise StoreError(f"'{path}' line {number} is damaged ({error}); delete that line and run again") from error
-    return result
-
-
-def _flaw(result: Result) -> str | None:
-    """What no row may say, if this one does."""
-    if result.status not in ("ok", "error") or result.outcome not in get_args(Outcome):
-        return f"status '{result.status}', outcome '{result.outcome}'"
-    graded = isinstance(result.score, int | float) and 0 <= result.score <= 1
-    return f"score {result.score} is not within 0–1" if result.status == "ok" and not graded else None
-
-
-def _latest(rows: list[Result], known: Mapping[str, Cell]) -> list[Result]:
-    """One result a cell, in grid order: the last that is ok, else the last error; rows of other cells are left out."""
-    best: dict[str, Result] = {}
-    for row in rows:
-        if row.key in known and (row.key not in best or best[row.key].status == "error" or row.status == "ok"):
-            best[row.key] = row
-    return [best[k] for k in known if k in best]
 
 
 def _refused(folder: Path, error: OSError) -> StoreError:

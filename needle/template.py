@@ -22,13 +22,15 @@ _DATE |= {"%a": "Fri", "%A": "Friday", "%H": "12", "%M": "00", "%S": "00"}
 class Frame:
     """Ids before the document, and a function from a question to the ids after it.
 
-    `kind` is "chat" or "base"; `note` says, where it applies, what was done for the model's template.
+    `kind` is "chat" or "base"; `note` says, where it applies, what was done for the model's template. `prefill`: the
+    answer's prefix stands at the head of the chat's answer, so that a reply goes on from it.
     """
 
     kind: str
     prefix: list[int]
     suffix: Callable[[Question], list[int]]
     note: str = ""
+    prefill: bool = False
 
 
 def frame(tokenizer: Any, task: Task, prompt: str = "auto", system: str | None = None) -> Frame:
@@ -83,10 +85,14 @@ def _chat(tokenizer: Any, task: Task, system: str | None) -> Frame:
     rendered, notes = _render(tokenizer, user, system)
     before, after = _split(rendered)
 
-    def suffix(question: Question) -> list[int]:
-        return encode_after(tokenizer, _ANCHOR, after.replace(_QUESTION, question.question))
+    # A header that ends in a bracket, as Mistral's, is parted from the answer by a space.
+    gap = "" if after[-1].isspace() else " "
 
-    return Frame("chat", encode(tokenizer, before), suffix, "; ".join(notes))
+    def suffix(question: Question) -> list[int]:
+        text = after.replace(_QUESTION, question.question)
+        return encode_after(tokenizer, _ANCHOR, text + gap + question.prefix if task.prefill else text)
+
+    return Frame("chat", encode(tokenizer, before), suffix, "; ".join(notes), task.prefill)
 
 
 def _render(tokenizer: Any, user: str, system: str | None) -> tuple[str, list[str]]:

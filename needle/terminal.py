@@ -150,7 +150,7 @@ class Live:
     def __init__(self, spec: RunSpec, total_tokens: int, quiet: bool = False, console: Console | None = None) -> None:
         self.spec, self.total_tokens, self.quiet = spec, total_tokens, quiet
         self.console = console or Console(stderr=True)
-        self.asked = len(spec.grid.cells())
+        self.asked = len(spec.grid.cells()) + len(spec.grid.controls())
         self.done = self.resumed = self.tokens = self.fresh_tokens = 0
         depths = pd.Index(sorted(set(spec.grid.depths)), dtype="float64", name="depth")
         lengths = pd.Index(sorted(set(spec.grid.lengths)), dtype="int64", name="length")
@@ -194,7 +194,12 @@ class Live:
         tokens = result.prompt_tokens or result.length
         self.done += 1
         self.tokens += tokens
-        self._paint(result)
+        if result.repeat >= self.spec.grid.repeats:
+            # Decided on as the run went: nobody had asked for it at the start.
+            self.asked += 1
+            self.total_tokens += tokens
+        if not result.control:
+            self._paint(result)
         if not fresh:
             self.resumed += 1
             self._wait_for_first()
@@ -227,7 +232,8 @@ class Live:
 
     def _told(self, result: Result) -> str:
         """One finished cell in one line."""
-        where = f"{length_label(result.length)} depth {depth_label(result.depth)}"
+        depth = "no needle" if result.control else f"depth {depth_label(result.depth)}"
+        where = f"{length_label(result.length)} {depth}"
         again = f" repeat {result.repeat + 1}" if self.spec.grid.repeats > 1 else ""
         count = f"[{self.done:>{len(str(self.asked))}}/{self.asked}]"
         if result.status == "error" or result.score is None:
@@ -302,16 +308,29 @@ def cell_view(before: str, needle: str, after: str, result: Result) -> Renderabl
     return Group(Text(where, "bold"), Text(), text, Text(), table)
 
 
+def _reach(summary: Summary) -> str:
+    """The effective length with the confidence that it is: "16K (97 % sure)"; "over 99 %" is not rounded up to all."""
+    if summary.effective_length is None:
+        return "none"
+    label, sure = length_label(summary.effective_length), summary.effective_confidence
+    if sure is None or math.isnan(sure):
+        return label
+    percent = "over 99" if sure > 0.99 else "under 1" if sure < 0.01 else f"{100 * sure:.0f}"
+    return f"{label} ({percent} % sure)"
+
+
 def summary_lines(summary: Summary) -> list[str]:
     """The summary for a terminal, a line a fact; per length, the interval is that of the share of full scores."""
     missing = summary.asked - summary.done - summary.failed
     rest = "".join(f", {n} {what}" for n, what in ((summary.failed, "failed"), (missing, "not reached")) if n)
     lines = [f"cells              {summary.done} of {summary.asked} measured{rest}"]
     lines.append("mean score         " + ("nothing measured" if summary.mean is None else f"{summary.mean:.3f}"))
-    reach = "none" if summary.effective_length is None else length_label(summary.effective_length)
-    lines.append(f"effective length   {reach}")
+    lines.append(f"effective length   {_reach(summary)}")
     outcomes = ", ".join(f"{printable(name)} {count}" for name, count in summary.outcomes.items())
     lines.append(f"outcomes           {outcomes or 'none'}")
+    if summary.controls:
+        told = ", ".join(f"{printable(name)} {count}" for name, count in sorted(summary.controls.items()))
+        lines.append(f"without a needle   {told}")
     lines.append(f"work               {summary.tokens:,} tokens, {summary.seconds:,.1f} s")
     for row in summary.lengths:
         cells = f"{row.n} cell{'s' if row.n > 1 else ''}"

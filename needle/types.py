@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -43,8 +43,20 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Other:
+    """A text of the task that stands in the haystack beside the asked needle, near haystack token `position`.
+
+    A "needle" is asked for as well, a "distractor" is not.
+    """
+
+    position: int
+    text: str
+    kind: Literal["needle", "distractor"] = "distractor"
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
-    """Tokens [start, end) of a prompt that hold the needle or a distractor."""
+    """Tokens [start, end) of a prompt that hold a needle or a distractor; the asked needle's span comes first."""
 
     start: int
     end: int
@@ -116,8 +128,21 @@ class Grid:
     control: bool = False
 
     def cells(self) -> list[Cell]:
-        """Every cell, by repeat, then length, then depth."""
-        return [Cell(n, d, r) for r in range(self.repeats) for n in self.lengths for d in self.depths]
+        """Every cell that is measured whatever comes out, by repeat, then length, then depth."""
+        return self.column(self.lengths, range(self.repeats))
+
+    def extra(self) -> list[Cell]:
+        """Every further cell that may be measured, in the same order."""
+        return self.column(self.lengths, range(self.repeats, self.max_repeats or 0))
+
+    def column(self, lengths: Iterable[int], repeats: Iterable[int]) -> list[Cell]:
+        """All depths at these lengths and repeats."""
+        lengths = tuple(lengths)
+        return [Cell(n, d, r) for r in repeats for n in lengths for d in self.depths]
+
+    def controls(self) -> list[Cell]:
+        """The cells without a needle, by repeat, then length."""
+        return [Cell(n, 0.0, r, True) for r in range(self.repeats) for n in self.lengths] if self.control else []
 
 
 @dataclass(frozen=True, slots=True)

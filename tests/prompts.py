@@ -22,6 +22,8 @@ from needle.types import Cell, Prompt, Span
 LONGEST = 1600
 
 families = st.sampled_from(sorted(zoo.BUILDERS))
+CHINESE = ("qwen", "llama", "neox", "mistral")
+"""Families that know Chinese characters, or at least their bytes."""
 
 
 def fixed(**changes: Any) -> dict[str, Any]:
@@ -30,7 +32,7 @@ def fixed(**changes: Any) -> dict[str, Any]:
 
 
 depths = st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1, allow_subnormal=False))
-recipes = st.fixed_dictionaries(
+_recipes = st.fixed_dictionaries(
     {
         "family": families,
         "text": st.sampled_from(zoo.NAMES),
@@ -40,6 +42,7 @@ recipes = st.fixed_dictionaries(
         "budget": st.sampled_from([1, 16, 64]),
     }
 )
+recipes = _recipes.filter(lambda r: r["task"] != "sentence_zh" or r["family"] in CHINESE)
 
 
 @cache
@@ -86,15 +89,17 @@ def needed_at(error: FitError) -> int:
 
 
 @st.composite
-def cells(draw: st.DrawFn) -> tuple[dict[str, Any], Cell]:
+def cells(
+    draw: st.DrawFn, of: st.SearchStrategy[dict[str, Any]] = recipes, control: bool = False
+) -> tuple[dict[str, Any], Cell]:
     """A recipe and a cell of it that fits, from the very shortest on."""
-    recipe = draw(recipes)
+    recipe = draw(of)
     depth, repeat = draw(depths), draw(st.integers(0, 2))
     b = builder(recipe)
     # A needle at the end is another at each length, so that its need may be some tokens more than that of any other.
     need = needed(b, Cell(1, depth, repeat)) + 24
     extra = draw(st.one_of(st.integers(0, 40), st.integers(0, LONGEST - need)))
-    return recipe, Cell(need + extra, depth, repeat)
+    return recipe, Cell(need + extra, 0.0 if control else depth, repeat, control)
 
 
 def built(recipe: dict[str, Any], cell: Cell) -> list[Prompt]:
@@ -120,7 +125,9 @@ def spoken(recipe: dict[str, Any], prompt: Prompt, span: Span) -> str:
 
 
 def needle_of(prompt: Prompt) -> Span:
-    (span,) = [s for s in prompt.spans if s.kind == "needle"]
+    """The asked needle's, first of all spans."""
+    span = prompt.spans[0]
+    assert span.kind == "needle"
     return span
 
 
@@ -128,7 +135,7 @@ def keeps_its_promises(recipe: dict[str, Any], prompt: Prompt) -> None:
     """All that holds for any prompt, one by one."""
     fills_its_length(prompt)
     holds_the_needle(recipe, prompt)
-    holds_distractors_whole(recipe, prompt)
+    holds_others_whole(recipe, prompt)
     is_the_haystack_otherwise(recipe, prompt)
     records_its_depth(prompt)
     ends_with_the_question(recipe, prompt)
@@ -142,17 +149,21 @@ def fills_its_length(prompt: Prompt) -> None:
 def holds_the_needle(recipe: dict[str, Any], prompt: Prompt) -> None:
     said = spoken(recipe, prompt, needle_of(prompt))
     assert said == plain(prompt.question.needle)
-    assert all(plain(answer) in said for answer in prompt.question.answers)
+    needles = [spoken(recipe, prompt, s) for s in prompt.spans if s.kind == "needle"]
+    assert all(any(plain(answer) in needle for needle in needles) for answer in prompt.question.answers)
 
 
-def holds_distractors_whole(recipe: dict[str, Any], prompt: Prompt) -> None:
-    """Each once, none of the needle's city, none with its value."""
+def holds_others_whole(recipe: dict[str, Any], prompt: Prompt) -> None:
+    """Each once and as what it is, none with the asked needle's value; all of them if the task wants all."""
     task = tasks.get(recipe["task"])
-    texts = {plain(t) for _, t in task.distractors(recipe["seed"], prompt.cell.repeat, 2 * LONGEST)}
-    others = [spoken(recipe, prompt, s) for s in prompt.spans if s.kind == "distractor"]
-    assert set(others) <= texts
-    assert len(set(others)) == len(others)
-    assert not any(plain(prompt.question.prefix) in other for other in others)
+    others = task.others(recipe["seed"], prompt.cell.repeat, 2 * LONGEST)
+    told = [(spoken(recipe, prompt, s), s.kind) for s in prompt.spans[0 if prompt.cell.control else 1 :]]
+    assert set(told) <= {(plain(o.text), o.kind) for o in others}
+    assert len(set(told)) == len(told)
+    wanted = [o for o in others if not (prompt.cell.control and o.kind == "needle")]
+    assert not task.per_length or len(told) == len(wanted)
+    if recipe["task"] in ("number", "uuid", "word"):
+        assert not any(plain(prompt.question.prefix) in other for other, _ in told)
     assert not set(prompt.question.answers) & set(prompt.question.distractors)
 
 
@@ -189,4 +200,12 @@ def ends_with_the_question(recipe: dict[str, Any], prompt: Prompt) -> None:
         "gemma": "<start_of_turn>model",
         "mistral": "[/INST]",
     }
-    assert tail.endswith(plain(headers.get(recipe["family"], f"Answer: {prompt.question.prefix}")))
+    prefix = prompt.question.prefix
+    opened = frame(recipe["family"], recipe["task"]).kind == "base" or tasks.get(recipe["task"]).prefill
+    assert tail.endswith(plain(headers.get(recipe["family"], "") + (prefix if opened else "")))
+    assert prompt.question.draft is not None
+    assert prompt.question.draft.startswith(prefix) == (not tasks.get(recipe["task"]).prefill or not in_chat(recipe))
+
+
+def in_chat(recipe: dict[str, Any]) -> bool:
+    return frame(recipe["family"], recipe["task"]).kind == "chat"

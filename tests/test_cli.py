@@ -253,4 +253,4 @@ def test_version_and_help(needle: Needle) -> None:
     bare, asked = needle(), needle("--help")
     assert (bare.code, asked.code) == (0, 0)
     assert bare.out.split() == asked.out.split()
-    assert "needle run ./checkpoints/step-2000" in needle("run", "-h").out
+    assert "needle run Qwen/Qwen2.5-0.5B-Instruct" in needle("run", "-h").out

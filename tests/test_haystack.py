@@ -15,12 +15,15 @@ import tokenizers_zoo as zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from needle import haystack
+from needle import haystack, needles
 from needle.errors import UsageError
 from needle.haystack import Haystack, Tokens
 
 quick = settings(max_examples=100, deadline=None)
+WORDS = "6b5eb441a17592cbe5f6b4193c5ff6895c6d040e553c043ab1795c44782925c6"
+UUIDS = "ac8b921d65d183d2b9db14e49be829a2c6eb4f133a34f262df9674c715b07704"
 ESSAYS = Path(haystack.__file__).parents[1] / "haystacks" / "essays"
+CHINESE = ESSAYS.parent / "zh"
 
 
 def refusal(source: str | Path) -> str:
@@ -50,7 +53,7 @@ def test_what_is_no_text_is_refused_with_a_remedy(tmp_path: Path, name: str, dat
 def test_missing_and_impossible_paths_are_refused(tmp_path: Path) -> None:
     for source in (tmp_path / "none.txt", "", "x" * 5000, "two\nlines", "~nobody-of-that-name/text.txt", "a\0b"):
         message = refusal(source)
-        assert "give a text file, a folder of .txt or .md files, or one of essays, noise" in message
+        assert "give a text file, a folder of .txt or .md files, or one of essays, noise, zh" in message
         assert len(message) < 250
 
 
@@ -229,3 +232,64 @@ def test_bundled_essays_are_found_from_any_folder(tmp_path: Path, monkeypatch: p
     assert haystack.load("essays").sha256 == here.sha256
     assert isinstance(here, Haystack)
     assert os.listdir(tmp_path) == []
+
+
+def test_chinese_essays_are_enough_and_plain() -> None:
+    texts = {f.name: f.read_bytes().decode("utf-8") for f in sorted(CHINESE.glob("*.txt"))}
+    assert len(texts) >= 12
+    assert sum(len(re.findall(r"[\u4e00-\u9fff]", t)) for t in texts.values()) >= 15_000
+    for name, text in texts.items():
+        assert not set(re.sub(r"[\u4e00-\u9fff]", "", text)) - set("，。、；：？！“”\n"), name
+        assert re.fullmatch(r"(?:[^\n]+[。！？]”?\n\n)*[^\n]+[。！？]”?\n", text), name
+
+
+def test_chinese_essays_repeat_nothing_and_hold_no_needle() -> None:
+    text = haystack.load("zh").text
+    found = [s for s in re.split(r"[。！？\n]+", text) if len(s) > 8]
+    assert len(set(found)) == len(found) > 400
+    runs = [text[i : i + 12] for i in range(len(text) - 11)]
+    assert len(set(runs)) > 0.999 * len(runs)
+    for wording in ("旧金山", "多洛雷斯", "三明治", "阳光明媚"):
+        assert wording not in text
+
+
+@pytest.mark.parametrize("family", ["qwen", "llama", "mistral"])
+def test_chinese_needles_may_stand_at_every_sentence_end(family: str) -> None:
+    hay = zoo.tokens(family, "zh")
+    assert hay.kind == "sentence"
+    # Byte by byte a long sentence offers places within it, too.
+    before = [hay.around(int(p))[0].rstrip("”")[-1] for p in hay.places]
+    assert sum(b in "。！？" for b in before) >= 0.9 * len(re.findall(r"[。！？]+", hay.text))
+
+
+@pytest.mark.parametrize(
+    ("character", "yes"),
+    [
+        *(("字", True), ("。", True), ("』", True), ("？", True), ("の", True), ("カ", True), ("𠀀", True)),
+        *(("a", False), (".", False), ("”", False), ("한", False), ("é", False), ("", False), (" ", False)),
+    ],
+)
+def test_which_writing_has_no_spaces(character: str, yes: bool) -> None:
+    assert haystack.unspaced(character) is yes
+
+
+@pytest.mark.parametrize(("keys", "kind", "count"), [("words", "numbers", 10_000), ("uuids", "uuids", 3_000)])
+def test_a_haystack_of_needles_has_each_key_once(keys: str, kind: str, count: int) -> None:
+    text = haystack.load(f"needles-{keys}").text
+    found = re.findall(rf"^One of the special magic {kind} for (\S+) is: (\S+)\.$", text, re.M)
+    assert len(found) == text.count("\n") == count
+    assert len({key for key, _ in found}) == len({value for _, value in found}) == count
+    assert found == list(needles.pairs(keys))
+    assert list(needles.values(keys)) == [value for _, value in found]
+
+
+def test_haystacks_of_needles_are_the_same_on_every_machine() -> None:
+    assert haystack.load("needles-words").sha256 == WORDS
+    assert haystack.load("needles-uuids").sha256 == UUIDS
+
+
+def test_a_haystack_of_needles_fills_long_contexts() -> None:
+    """Even where a token is as long as in the best of tokenizers, of words that is, not of digits and hyphens."""
+    for keys in ("words", "uuids"):
+        tokens = re.findall(r"\w{1,4}|[^\w\s]", haystack.load(f"needles-{keys}").text)
+        assert len(tokens) > 131_072

@@ -148,6 +148,13 @@ def test_settings_that_came_later_change_no_identity_from_before_and_come_back(t
         assert store.read(measure(tmp_path, later)).spec == later
 
 
+def test_how_a_service_is_reached_is_neither_identity_nor_kept(tmp_path: Path) -> None:
+    served = replace(SPEC, options={**SPEC.options, "service": {"base_url": "http://user:canary@host", "workers": 4}})
+    assert store.identity(served, SOURCES) == store.identity(SPEC, SOURCES)
+    folder = measure(tmp_path, served)
+    assert all(b"canary" not in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
 small_grids = st.builds(Grid, st.sampled_from([(1,), (1, 2), (12,)]), st.sampled_from([(0.0,), (0.0, 1.0)]), st.just(1))
 small_specs = st.builds(
     RunSpec,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
+import typing
 
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from needle import analysis, terminal
-from needle.types import Grid, Result, RunSpec
+from needle.types import Grid, Outcome, Result, RunSpec
 
 LENGTHS, DEPTHS = (1024, 2048, 4096), (0.0, 0.5, 1.0)
 SPEC = RunSpec("pocket", "niah_single_1", "essays", Grid(LENGTHS, DEPTHS))
@@ -275,3 +277,34 @@ def test_summary_lines_tell_what_is_missing() -> None:
     assert re.search(r"1K +0\.750 +2 cells, full 0\.09–0\.91", text)
     nothing = "\n".join(terminal.summary_lines(analysis.summary([], SPEC, {})))
     assert "nothing measured" in nothing
+
+
+@pytest.mark.parametrize(
+    ("sure", "told"),
+    [
+        (0.9731, "1K (97 % sure)"),
+        (0.5, "1K (50 % sure)"),
+        (0.99, "1K (99 % sure)"),
+        (0.9951, "1K (over 99 % sure)"),
+        (1.0, "1K (over 99 % sure)"),
+        (0.004, "1K (under 1 % sure)"),
+        (None, "1K"),
+        (float("nan"), "1K"),
+    ],
+)
+def test_the_effective_length_is_told_with_how_sure_it_is(sure: float | None, told: str) -> None:
+    summary = analysis.summary([row(1024, depth, 1.0) for depth in DEPTHS], SPEC, {})
+    assert summary.effective_length == 1024
+    lines = terminal.summary_lines(dataclasses.replace(summary, effective_confidence=sure))
+    assert f"effective length   {told}" in lines
+
+
+def test_outcomes_are_told_by_name_however_many_there_are() -> None:
+    names = typing.get_args(Outcome)
+    rows = [
+        dataclasses.replace(row(1024, 0.0, None if name == "error" else 0.0, repeat), outcome=name)
+        for repeat, name in enumerate(names)
+    ]
+    text = "\n".join(terminal.summary_lines(analysis.summary(rows, SPEC, {})))
+    for name in names:
+        assert f"{name} 1" in text

@@ -14,10 +14,15 @@ import typer
 
 from needle import __version__
 from needle.cli import compare as _compare
+from needle.cli import harness as _harness
 from needle.cli import imports as _imports
 from needle.cli import plan as _plan
 from needle.cli import run as _run
+from needle.cli import score as _score
+from needle.cli import series as _series
 from needle.cli import show as _show
+from needle.cli import ui as _ui
+from needle.cli import watch as _watch
 from needle.errors import NeedleError, one_line
 
 app = typer.Typer(
@@ -65,7 +70,12 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "verify": _plan.verify,
     "compare": _compare.compare,
     "check": _compare.check,
+    "score": _score.score,
+    "watch": _watch.watch,
+    "series": _series.series,
+    "ui": _ui.ui,
     "import": _imports.import_runs,
+    "export-task": _harness.harness,
     "tasks": _show.tasks,
     "version": version,
 }

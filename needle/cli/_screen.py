@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from needle.running import Prepared
     from needle.store import Run
     from needle.terminal import Live
-    from needle.types import Result
+    from needle.types import Result, RunSpec
 
 
 class Screen:
@@ -70,19 +70,26 @@ class Screen:
         """Ctrl-C."""
         self._line("needle: stopped; finished cells are kept, the same command goes on from here")
 
-    def summary(self, run: Run, as_json: bool) -> None:
-        """What came out: lines on stderr and, if asked for, JSON on stdout."""
+    def head(self, spec: RunSpec) -> None:
+        """Which of several runs begins."""
+        self._line(f"── {spec.model} · {spec.task}")
+
+    def summary(self, run: Run) -> None:
+        """What came out, on stderr."""
         from needle import analysis, terminal
 
-        last: dict[str, Any] = run.sessions[-1] if run.sessions else {}
-        summary = analysis.summary(run.results, run.spec, last)
+        summary = analysis.of(run)
         if not self._painted:
             self._line(f"already measured: all {summary.done} cells of this run; nothing to do")
         for line in terminal.summary_lines(summary):
             self._line(line)
         self._line(f"kept in            {run.folder}")
-        if as_json:
-            print(_out.json_text({"run": str(run.folder), **analysis.as_json(summary)}))
+
+    def told(self, run: Run) -> dict[str, Any]:
+        """The same, for --json."""
+        from needle import analysis
+
+        return {"run": str(run.folder), **analysis.as_json(analysis.of(run))}
 
     def _spin(self, text: str) -> None:
         if self.console.is_terminal and not self.quiet:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from needle.cli import _out
-from needle.cli._request import taking_request
+from needle.cli._request import taking_requests
 from needle.errors import one_line
 
 if TYPE_CHECKING:
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from needle.verify import Check
 
 
-@taking_request
-def plan(spec: "RunSpec", as_json: Annotated[bool, typer.Option("--json", help="JSON to stdout.")] = False) -> None:
+@taking_requests
+def plan(
+    specs: "list[RunSpec]", as_json: Annotated[bool, typer.Option("--json", help="JSON to stdout.")] = False
+) -> None:
     """Say what a run with these options would cost; no weight is read and nothing is written.
 
     Examples:
@@ -25,18 +27,25 @@ def plan(spec: "RunSpec", as_json: Annotated[bool, typer.Option("--json", help="
         needle plan
         needle plan ./my-model --max-len 64k --repeats 3
     """
+    show(specs, as_json)
+
+
+def show(specs: "list[RunSpec]", as_json: bool) -> None:
+    """The cost of each of the runs, a line a fact or as JSON."""
     from needle import planning, running
 
-    notes: list[str] = []
-    prepared = running.prepare(spec, notes.append)
-    found = planning.estimate(prepared.prompts, prepared.engine.cost, prepared.engine.chunk)
-    for note in notes:
-        print(one_line(note), file=sys.stderr)
+    told = []
+    for spec in specs:
+        notes: list[str] = []
+        prepared = running.prepare(spec, notes.append)
+        found = planning.estimate(prepared.prompts, prepared.engine.cost, prepared.engine.chunk)
+        for note in notes:
+            print(one_line(note), file=sys.stderr)
+        told.append({**asdict(found), "speedup": found.speedup})
+        if not as_json:
+            print(*[f"── {spec.model} · {spec.task}"] * (len(specs) > 1), *planning.lines(found), sep="\n")
     if as_json:
-        print(_out.json_text({**asdict(found), "speedup": found.speedup}))
-        return
-    for line in planning.lines(found):
-        print(line)
+        print(_out.json_text(told[0] if len(specs) == 1 else told))
 
 
 def verify(

@@ -79,7 +79,7 @@ def _brief(row: dict[str, Any]) -> dict[str, str | None]:
 def _summary(run: Run) -> Summary:
     from needle import analysis
 
-    return analysis.summary(run.results, run.spec, run.sessions[-1] if run.sessions else {})
+    return analysis.of(run)
 
 
 def _read(root: Path, name: str | None) -> Run:

@@ -26,7 +26,6 @@ class Reply:
     `logprobs` are those of the expected answer's tokens, `rank` the worst among them, where the way measures them.
     """
 
-
     ids: list[int]
     seconds: float
     error: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from needle.scoring._outcome import outcome, plain, wrong_value
+from needle.scoring._outcome import grade, held, plain, sentences
 from needle.types import Answer, Question, Score
 
 
@@ -10,16 +10,17 @@ def score(answer: Answer, question: Question) -> Score:
     """Compares without case, white space and closing punctuation.
 
     The task's whole-sentence reply counts as well, also without the prefix that a base model's prompt gives away.
+
+    Raises:
+        ScoreError: no expected answer is known.
     """
-    said = _bare(answer.text)
-    sentence = question.draft or ""
-    wanted = [", ".join(question.answers), sentence, sentence.removeprefix(question.prefix)]
-    right = next((w.strip() for w in wanted if w and _bare(w) == said), None)
-    value = float(right is not None)
-    kind = outcome(value, answer, question)
-    extracted = right or (wrong_value(answer, question) or "" if kind == "distractor" else "")
+    amid = held(answer, question)
+    said, wanted = _bare(answer.text), sentences(question)
+    right = [w.strip() for w in wanted if said and _bare(w) == said][:1]
     why = "equals the expected answer" if right else f"expected exactly '{wanted[0]}'"
-    return Score(value, kind, extracted, why)
+    if amid and not right:
+        why += f"; '{amid[0]}' stands among other words"
+    return grade(float(bool(right)), float(bool(right)), answer, question, right, why)
 
 
 def _bare(text: str) -> str:

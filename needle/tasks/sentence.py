@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from needle.types import Question
+from needle.types import Other, Question
 
 NEEDLE = "The best thing to do in San Francisco is eat a sandwich and sit in Dolores Park on a sunny day."
 
@@ -23,6 +23,9 @@ class Sentence:
     template: str = "{context}\n\n{question} Don't give information outside the document or repeat your findings"
     base: str = "{context}\n\nQuestion: {question}\nAnswer: {prefix}"
     max_new_tokens: int = 64
+    haystack: str | None = None
+    prefill: bool = False
+    per_length: bool = False
 
     def question(self, seed: int, repeat: int, place: str) -> Question:  # noqa: ARG002
         """The published needle and question."""
@@ -34,7 +37,7 @@ class Sentence:
             prefix="The best thing to do in San Francisco is",
         )
 
-    def distractors(self, seed: int, repeat: int, tokens: int) -> list[tuple[int, str]]:  # noqa: ARG002
+    def others(self, seed: int, repeat: int, tokens: int) -> list[Other]:  # noqa: ARG002
         """None."""
         return []
 
