@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from needle import adaptive, engines, haystack, placing, provenance, scoring, store, tasks, template
+from needle import adaptive, engines, forest, haystack, placing, provenance, scoring, store, tasks, template
 from needle.cost import Cost
 from needle.engines import Engine
 from needle.errors import ScoreError, StoreError, one_line
@@ -61,7 +61,7 @@ def prepare(spec: RunSpec, say: Callable[[str], None]) -> Prepared:
         say(f"haystack '{text.name}' has {len(hay)} tokens; it repeats to fill contexts of up to {longest}")
     if hay.kind != "sentence":
         say(f"haystack '{text.name}' has no sentence ends; needles stand at {hay.kind} boundaries")
-    prompts = build(builder, [*spec.grid.cells(), *spec.grid.controls()], engine.cost)
+    prompts = build(builder, [*spec.grid.cells(), *spec.grid.controls()])
     asked = hashlib.sha256("".join(p.sha256 for p in prompts).encode()).hexdigest()
     stated = tasks.source(spec.task)
     sources = {
@@ -74,7 +74,13 @@ def prepare(spec: RunSpec, say: Callable[[str], None]) -> Prepared:
     return Prepared(spec, engine, prompts, sources, builder)
 
 
-def build(builder: Builder, cells: Sequence[Cell], cost: Cost) -> list[Prompt]:
+TYPICAL = Cost(linear=16_384.0, attention=1.0)
+"""A model whose attention costs as much as all else at 32K tokens. Needles are placed by its cost, not by that of the
+model at hand, so that all models of one tokenizer are asked the same prompts and pair in a comparison; on grids of
+10 × 11 to 20 × 20 to 32K this costs a 0.7M and a 7B model under 0.1 % more FLOPs than their own optimum."""
+
+
+def build(builder: Builder, cells: Sequence[Cell], cost: Cost = TYPICAL) -> list[Prompt]:
     """The cells' prompts, their needles placed within the tolerance where all together cost the least.
 
     Only cells that are cut from the same straw can share what stands before a needle.
@@ -100,6 +106,8 @@ def execute(prepared: Prepared, root: Path, watcher: Watcher) -> store.Run:
     if done and not _left(prepared, done) and not adaptive.further(done.results, spec.grid):
         return done
     session = provenance.session(prepared.engine)
+    if session.get("way") == "forest":
+        session |= _spared(_left(prepared, done))
     watcher.loaded()
     with store.writing(root, spec, sources, session) as writer:
         for result in (*writer.run.results, *writer.run.controls):
@@ -111,6 +119,12 @@ def execute(prepared: Prepared, root: Path, watcher: Watcher) -> store.Run:
             if not _measure(prepared, _repeated(prepared, more), writer, watcher):
                 break
         return store.read(writer.run.folder)
+
+
+def _spared(prompts: Sequence[Prompt]) -> dict[str, Any]:
+    """Tokens of prefill, one prompt at a time and each shared prefix once, of what a sitting is about to measure."""
+    plan = forest.plan([p.ids for p in prompts])
+    return {"plan": {"plain_tokens": plan.plain_tokens, "planned_tokens": plan.planned_tokens}}
 
 
 def _measure(prepared: Prepared, prompts: Sequence[Prompt], writer: store.Writer, watcher: Watcher) -> int:
@@ -142,7 +156,7 @@ def _repeated(prepared: Prepared, cells: Sequence[Cell]) -> list[Prompt]:
     lengths = prepared.spec.grid.lengths
     whole = prepared.spec.grid.column(lengths, sorted({c.repeat for c in cells}))
     wanted = set(cells)
-    return [p for p in build(prepared.builder, whole, prepared.engine.cost) if p.cell in wanted] if cells else []
+    return [p for p in build(prepared.builder, whole) if p.cell in wanted] if cells else []
 
 
 def _named(cells: Sequence[Cell]) -> str:

@@ -26,6 +26,7 @@ from needle.types import Cell, Grid, Result, RunSpec
 
 FORMAT = 1
 _LONGEST_WORD = 60  # three of them and the hash fit the 255 bytes that file systems give a name
+_PATIENCE = 0.5  # seconds; who only asks whether a run is being written holds its lock for an instant
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -222,7 +223,7 @@ def writing(root: Path, spec: RunSpec, sources: Mapping[str, str], session: Mapp
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the run folder, made if need be, against other writers; the system lets go if the process dies."""
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / ".lock", timeout=_PATIENCE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()

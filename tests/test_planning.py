@@ -80,3 +80,13 @@ def test_flops_have_the_unit_that_fits(flops: float, said: str) -> None:
 def test_nothing_to_do_costs_nothing() -> None:
     found = planning.estimate([], COST, 400)
     assert (found.cells, found.plain_tokens, found.planned_flops, found.speedup) == (0, 0, 0, 1.0)
+
+
+def test_models_of_any_size_are_asked_the_same_prompts(checkpoint: Callable[..., Path]) -> None:
+    """What a model costs decides nothing of what it is asked: or models of one tokenizer would not pair."""
+    grid = Grid((512, 768, 1024), (0.0, 0.3, 0.6, 1.0))
+    asked = []
+    for sizes in ({}, {"num_hidden_layers": 1, "intermediate_size": 4096}):
+        spec = RunSpec(str(checkpoint(**sizes)), "number", "essays", grid, depth_tolerance=0.05, max_new_tokens=8)
+        asked.append([p.sha256 for p in running.prepare(spec, lambda _: None).prompts])
+    assert asked[0] == asked[1]

@@ -16,8 +16,8 @@ class Engine(Protocol):
     """A backend that is open but holds no weights until `load`.
 
     `tokenizer` and `sources` (hashes of what decides the answers) are there at once, so that prompts are built and a
-    finished run recognised before anything heavy is read. `cost` is what feeding tokens costs; it decides where, within
-    the tolerance, needles stand. `chunk` is how many tokens are fed at once.
+    finished run recognised before anything heavy is read. `cost` is what feeding tokens costs, for the plan's
+    estimate. `chunk` is how many tokens are fed at once.
     """
 
     tokenizer: Any
