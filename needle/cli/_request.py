@@ -113,7 +113,7 @@ def request(
     budget: Annotated[float | None, _served("openai: dollars at which the run stops.")] = None,
     workers: Annotated[int | None, _served("ray: workers, each with the whole model.")] = None,
     gpus_per_worker: Annotated[float | None, _served("ray: GPUs that each takes.")] = None,
-    address: Annotated[str | None, _served("ray: a cluster that runs, as auto or ray://host:10001.")] = None,
+    address: Annotated[str | None, _served("ray: a cluster that runs: auto or host:6379.")] = None,
     worker_engine: Annotated[str | None, _served("ray: transformers or vllm.", metavar="NAME")] = None,
     tensor_parallel_size: Annotated[int | None, _served("vllm: GPUs that share each layer.")] = None,
     pipeline_parallel_size: Annotated[int | None, _served("vllm: GPUs that share the layers out.")] = None,
