@@ -70,7 +70,7 @@ def test_every_entry_of_the_package_is_whole() -> None:
         assert "\n" not in task.summary
         assert task.question(0, 0, "1").answers
     for name in scoring.names():
-        assert callable(scoring.get(name, {}))
+        assert callable(scoring.get(name, {"pattern": "x", "judge_model": "m", "judge_base_url": "http://h/v1"}))
     for name in engines.names():
         assert callable(engines.get(name).open)
 

@@ -128,6 +128,10 @@ def test_exact_takes_the_answers_or_the_whole_sentence(text: str, value: int) ->
     assert exact.score(Answer(text), SANDWICH).value == value
 
 
+def test_exact_does_not_take_nothing_for_what_is_all_punctuation() -> None:
+    assert exact.score(Answer("..."), Question("", "", ("?!",))).value == 0
+
+
 @given(st.text(), st.sampled_from(["stop", "length"]), st.sampled_from([CODE, SANDWICH]))
 def test_any_text_is_graded(text: str, finish: str, question: Question) -> None:
     answer = Answer(text, finish=finish)  # type: ignore[arg-type]
