@@ -287,7 +287,9 @@ def cell_view(before: str, needle: str, after: str, result: Result) -> Renderabl
     head = before if len(before) <= _AROUND_NEEDLE else "… " + before[-_AROUND_NEEDLE:]
     tail = after if len(after) <= _AROUND_NEEDLE else after[:_AROUND_NEEDLE] + " …"
     text = Text(printable(head, keep="\n\t"), "dim")
-    text.append(">>>" + printable(needle, keep="\n\t") + "<<<", f"not dim bold {INK} on {colour(0.5)}")
+    marked = printable(needle, keep="\n\t")
+    shown = f">>>{marked}<<<" if needle else " (no needle) "
+    text.append(shown, f"not dim bold {INK} on {colour(0.5)}")
     text.append(printable(tail, keep="\n\t"))
 
     used = "" if result.depth_used is None else f", really {100 * result.depth_used:.2f} %"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from conftest import Done
+
 from needle import analysis, running, store
 from needle.types import Grid, Result, RunSpec
 
@@ -52,3 +54,12 @@ def test_a_run_whose_controls_are_missing_is_partial_and_goes_on(checkpoint: Che
     torn = store.read(whole.folder)
     assert (torn.status, torn.missing) == ("partial", 4)
     assert running.execute(running.prepare(spec, print), tmp_path, Quiet()).status == "complete"
+
+
+def test_a_control_is_shown_around_the_end_of_its_text(
+    needle: Callable[..., Done], checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    running.execute(running.prepare(spec_of(checkpoint("llama")), print), tmp_path, Quiet())
+    shown = needle("show", "-o", tmp_path, "--cell", "320:control:1")
+    assert (shown.code, "(no needle)" in shown.out) == (0, True)
+    assert "the secret code" in " ".join(shown.out.split())

@@ -379,7 +379,7 @@ def test_a_grid_is_placed_straw_by_straw(task: str) -> None:
         assert abs(prompt.depth - prompt.cell.depth) <= 0.05
         assert (prompt.position == 0) == (prompt.cell.depth == 0)
         assert any(s.kind == "needle" for s in prompt.spans) != prompt.cell.control
-    starts = {p.ids[:400].tobytes() for p in prompts if p.cell.control and p.cell.repeat == 0}
+    starts = {p.ids[:850].tobytes() for p in prompts if p.cell.control and p.cell.repeat == 0}
     assert len(starts) == (2 if b.task.per_length else 1), "controls of one straw share their beginnings"
 
 

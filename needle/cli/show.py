@@ -14,7 +14,7 @@ from needle.errors import NeedleError, UsageError, one_line
 if TYPE_CHECKING:
     from needle.analysis import Summary
     from needle.store import Run
-    from needle.types import Result
+    from needle.types import Prompt, Result
 
 Root = Annotated[Path, typer.Option("--output-dir", "-o", help="Folder that holds the runs.")]
 Name = Annotated[
@@ -38,7 +38,8 @@ def list_runs(output_dir: Root = Path("runs"), as_json: Json = False) -> None:
     if as_json:
         print(_out.json_text(rows))
     elif rows:
-        _out.console().print(terminal.runs_table([_brief(row) for row in rows]))
+        usual = all(row["scorer"] in (None, "match") for row in rows)
+        _out.console().print(terminal.runs_table([_brief(row, usual) for row in rows]))
     else:
         print(f"no runs in '{output_dir}' yet; `needle run` makes one")
     for why in damaged:
@@ -47,7 +48,7 @@ def list_runs(output_dir: Root = Path("runs"), as_json: Json = False) -> None:
 
 _COLUMNS = (
     *("run", "model", "task", "haystack", "asked", "measured", "failed", "mean", "effective_length", "status"),
-    "started",
+    *("started", "scorer"),
 )
 
 
@@ -56,13 +57,16 @@ def _row(run: Run) -> dict[str, Any]:
     values = (
         *(run.name, spec.model, spec.task, spec.haystack, summary.asked, summary.done, summary.failed),
         *(None if summary.mean is None else round(summary.mean, 4), summary.effective_length, run.status),
-        run.sessions[0].get("started", "") if run.sessions else "",
+        *(run.sessions[0].get("started", "") if run.sessions else "", spec.scorer),
     )
     return dict(zip(_COLUMNS, values, strict=True))
 
 
-def _brief(row: dict[str, Any]) -> dict[str, str | None]:
-    """A row for people. The run's name holds model, task and haystack, and stays in one piece to be copied."""
+def _brief(row: dict[str, Any], usual: bool) -> dict[str, str | None]:
+    """A row for people. The run's name holds model, task and haystack, and stays in one piece to be copied.
+
+    The scorer is left out where it is the `usual` one in every row.
+    """
     from needle import analysis
 
     mean, reach, started = row["mean"], row["effective_length"], row["started"]
@@ -72,6 +76,7 @@ def _brief(row: dict[str, Any]) -> dict[str, str | None]:
         "mean": None if mean is None else f"{mean:.3f}",
         "effective": None if reach is None else analysis.length_label(reach),
         "status": row["status"],
+        **({} if usual else {"scorer": row["scorer"]}),
         "started": started[:16].replace("T", " ") if started else None,
     }
 
@@ -97,7 +102,7 @@ def _read(root: Path, name: str | None) -> Run:
 def show(
     run: Name = None,
     cell: Annotated[
-        str | None, typer.Option(help="LENGTH:DEPTH, as in 32k:0.5, or LENGTH:DEPTH:REPEAT.", metavar="CELL")
+        str | None, typer.Option(help="LENGTH:DEPTH[:REPEAT], as in 32k:0.5, or LENGTH:control.", metavar="CELL")
     ] = None,
     output_dir: Root = Path("runs"),
     as_json: Json = False,
@@ -149,10 +154,11 @@ def _cell(run: Run, where: str) -> Result:
 
     parts = where.split(":")
     if len(parts) not in (2, 3) or (len(parts) == 3 and not parts[2].isdecimal()):
-        raise UsageError(f"--cell '{where}' is not LENGTH:DEPTH, as in 32768:0.5")
-    length, depth = grid.size(parts[0]), grid.depths(parts[1])[0]
+        raise UsageError(f"--cell '{where}' is not LENGTH:DEPTH, as in 32768:0.5, or LENGTH:control")
+    control = parts[1] == "control"
+    length, depth = grid.size(parts[0]), 0.0 if control else grid.depths(parts[1])[0]
     repeat = int(parts[2]) if len(parts) == 3 else 0
-    for result in run.results:
+    for result in run.controls if control else run.results:
         if (result.length, result.repeat) == (length, repeat) and abs(result.depth - depth) < 1e-6:
             return result
     spec = run.spec.grid
@@ -165,18 +171,33 @@ def _cell(run: Run, where: str) -> Result:
 def _show_cell(run: Run, result: Result, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from needle import running, terminal
+    from needle import terminal
 
     if run.spec.engine == "import":
         raise UsageError(f"run '{run.name}' was imported: no prompts to rebuild; `needle export --csv` has its rows")
-    engine, (prompt,) = running.rebuild(run, [result])
-    span = next(s for s in prompt.spans if s.kind == "needle")
-    parts = (prompt.ids[: span.start], prompt.ids[span.start : span.end], prompt.ids[span.end :])
-    before, needle, after = (engine.tokenizer.decode(ids.tolist()) for ids in parts)
+    prompt, tokenizer = _rebuilt(run, result)
+    # A control has no needle: it is shown around the end of its document.
+    start, end = next(((s.start, s.end) for s in prompt.spans if s.kind == "needle"), prompt.document[1:] * 2)
+    parts = (prompt.ids[:start], prompt.ids[start:end], prompt.ids[end:])
+    before, needle, after = (tokenizer.decode(ids.tolist()) for ids in parts)
     if as_json:
         print(_out.json_text({**asdict(result), "before": before, "needle": needle, "after": after}))
     else:
         _out.console(width=_TEXT).print(terminal.cell_view(before, needle, after, result))
+
+
+def _rebuilt(run: Run, result: Result) -> tuple[Prompt, Any]:
+    """The cell's prompt and the tokenizer it was built with: the quick way where that reads the tokenizer alike."""
+    from needle import rebuilding, running
+
+    try:
+        opened = rebuilding.opened(run)
+        return opened.prompt(result), opened.tokenizer
+    except NeedleError:
+        if run.spec.engine == "openai":
+            raise
+    engine, (prompt,) = running.rebuild(run, [result])
+    return prompt, engine.tokenizer
 
 
 _TEXT = 100

@@ -36,8 +36,8 @@ class Niah:
     """A task with needles of `kind` ("numbers", "uuids") under keys of `key_kind`; see `needle.tasks.Task`.
 
     `keys` in all, each with one needle, of which `queries` are asked for; or one key with several `values`, all of them
-    asked for. `haystack` is RULER's kind of haystack as it is called here. The thousands of values in one of needles are
-    not listed among a question's distractors.
+    asked for. `haystack` is RULER's kind of haystack as it is called here. The thousands of values in one of needles
+    are not listed among a question's distractors.
     """
 
     summary: str
