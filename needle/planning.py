@@ -55,6 +55,12 @@ def estimate(prompts: Sequence[Prompt], cost: Cost, chunk: int) -> Estimate:
 def lines(found: Estimate) -> list[str]:
     """The estimate for a terminal, a line a fact."""
     total = found.weights + found.cache + found.activations
+    if not found.weights:
+        # A served model whose shape is not known here.
+        return [
+            f"cells              {found.cells:,} at {found.positions:,} needle positions",
+            f"prefill            {found.plain_tokens:,} tokens; {found.planned_tokens:,} if the server keeps prefixes",
+        ]
     return [
         f"cells              {found.cells:,} at {found.positions:,} needle positions, {found.trunks:,} trunks",
         f"prefill, plain     {found.plain_tokens:,} tokens, {_flops(found.plain_flops)}",

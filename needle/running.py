@@ -182,7 +182,7 @@ def _result(identity: str, prompt: Prompt, answer: Answer, scorer: Scorer) -> Re
         depth_used=round(prompt.depth, 6),
         position=prompt.position,
         offset=prompt.offset,
-        prompt_tokens=len(prompt.ids),
+        prompt_tokens=len(prompt.ids) if answer.prompt_tokens is None else answer.prompt_tokens,
         prompt_sha256=prompt.sha256,
         question=prompt.question.question,
         expected=prompt.question.answers,

@@ -89,7 +89,7 @@ class Answer:
 
     `answer_logprob` is the mean log-probability, a token, of the expected answer where the engine measured it;
     `answer_rank` the worst rank among those tokens (1: each was the model's first choice); `answer_logprobs` are the
-    tokens' own.
+    tokens' own. `prompt_tokens` is a server's own count of the prompt, where it gives one.
     """
 
     text: str = ""
@@ -101,6 +101,7 @@ class Answer:
     answer_logprob: float | None = None
     answer_rank: int | None = None
     answer_logprobs: tuple[float, ...] = ()
+    prompt_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def test_lines_say_the_numbers() -> None:
 
 @pytest.mark.parametrize(("flops", "said"), [(3e9, "3.0 GFLOP"), (3e12, "3.0 TFLOP"), (3e15, "3.0 PFLOP")])
 def test_flops_have_the_unit_that_fits(flops: float, said: str) -> None:
-    found = Estimate(1, 1, 1, 10, 10, flops, flops, 0.0, 0.0, 0.0)
+    found = Estimate(1, 1, 1, 10, 10, flops, flops, 1.0, 0.0, 0.0)
     assert planning.lines(found)[1].endswith(said)
 
 
@@ -90,3 +90,10 @@ def test_models_of_any_size_are_asked_the_same_prompts(checkpoint: Callable[...,
         spec = RunSpec(str(checkpoint(**sizes)), "number", "essays", grid, depth_tolerance=0.05, max_new_tokens=8)
         asked.append([p.sha256 for p in running.prepare(spec, lambda _: None).prompts])
     assert asked[0] == asked[1]
+
+
+def test_of_a_model_whose_shape_is_unknown_only_tokens_are_told(prompts: list[Prompt]) -> None:
+    told = "\n".join(planning.lines(planning.estimate(prompts, Cost(1.0, 0.0), 400)))
+    assert "18 at" in told
+    assert "FLOP" not in told
+    assert "memory" not in told

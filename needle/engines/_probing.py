@@ -22,6 +22,8 @@ LONG = (
 """Plain text on which two tokenizers hardly agree by chance: figures, names, punctuation, an accent."""
 APART = 2
 """Tokens, such as a BOS, that a server may add to a text of its own accord."""
+SHOWN = 80
+"""Characters of a refusal that are repeated: servers like to send the ids back."""
 REFUSED = {400, 404, 405, 415, 422, 500, 501}
 """Statuses with which servers answer a kind of prompt that they do not take."""
 
@@ -71,7 +73,8 @@ class Prober:
         except ServerError as error:
             if error.status not in REFUSED:
                 raise _catalog.unusable(self.server, error) from None
-            self.say(f"the server takes no token ids ({error}); prompts are sent as text, which it splits itself")
+            why = str(error)[:SHOWN]
+            self.say(f"the server takes no token ids ({why}); prompts are sent as text, which it splits itself")
             return None
         if said.read != len(ids):
             counted = "no tokens" if said.read is None else f"{said.read} tokens"

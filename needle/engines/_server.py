@@ -51,7 +51,7 @@ class Server:
             import openai
             import tenacity  # noqa: F401
         except ImportError as error:
-            remedy = "install needle-eval[openai]"
+            remedy = f"pip install {error.name}"
             raise UsageError(f"--engine openai needs the package '{error.name}'; {remedy}") from error
         self.address, self.secrets, self.seconds, self.retries = address, secrets, seconds, retries
         self.root = address.removesuffix("/v1")

@@ -144,7 +144,7 @@ class OpenAI:
                 left -= 1
                 billed = error is None or error.status in (None, 200)
                 self.purse.settle(index, said.read if said else None, said.wrote if said else None, billed)
-                yield index, self._answer(prompts[index], said, error, time.perf_counter() - began[index])
+                yield index, self._answer(said, error, time.perf_counter() - began[index])
             self._report(left, lost)
             whole = True
         finally:
@@ -173,15 +173,13 @@ class OpenAI:
             return ServerError(f"model '{said.model}' answered, not '{self._model}' as before", status=200)
         return None
 
-    def _answer(self, prompt: Prompt, said: Said | None, error: ServerError | None, seconds: float) -> Answer:
-        way = self._way.name
-        if said is not None and said.read is None and not self._uncounted:
+    def _answer(self, said: Said | None, error: ServerError | None, seconds: float) -> Answer:
+        way, read = self._way.name, None if said is None else said.read
+        if said is not None and read is None and not self._uncounted:
             self._uncounted = True
             self.say("the server sends no token counts: whether it cuts a prompt short cannot be seen")
-        if said is not None and said.read not in (None, len(prompt.ids)):
-            way = f"{way}; {said.read} prompt tokens by the server's count"
         if error is not None or said is None:
-            return Answer(finish="error", error=str(error), way=way, seconds=seconds)
+            return Answer(finish="error", error=str(error), way=way, seconds=seconds, prompt_tokens=read)
         with self._turn:
             # The ids that the text has here: the server sends none.
             ids = tuple(template.encode(self.tokenizer, said.text))
@@ -191,6 +189,7 @@ class OpenAI:
             finish=said.finish,
             seconds=seconds,
             way=way,
+            prompt_tokens=read,
         )
 
     def _fits(self) -> None:
