@@ -13,8 +13,9 @@ import synthetic
 from pages import APP, GRID, boxes, chart, click, everything, metrics, opened, progress, sheets, words
 
 from needle import store
+from needle.errors import StoreError
 from needle.types import Cell, Grid, Result, RunSpec
-from needle.ui import _state
+from needle.ui import _state, runs
 
 
 @pytest.fixture
@@ -223,3 +224,16 @@ assert "torch" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_gallery_stands_behind_ones_own_runs_and_is_not_deleted(root: Path) -> None:
+    example = synthetic.write(root / _state.GALLERY, "x/example", everything, GRID)
+    assert opened().selectbox(key="run").options == [example.name]
+    own = synthetic.write(root, "x/own", everything, GRID)
+    at = opened()
+    assert at.selectbox(key="run").options == [own.name, example.name]
+    assert at.selectbox(key="run").value == own.name
+    assert "--output-dir" in words(click(opened(run=example.name), 1024, 0.5))
+    with pytest.raises(StoreError, match="comes with needle"):
+        runs.delete(example.name)
+    assert example.folder.is_dir()

@@ -38,13 +38,26 @@ def root() -> Path:
     return Path(parser.parse_known_args(sys.argv[1:])[0].output_dir)
 
 
+GALLERY = "gallery"
+"""The folder in the runs folder that holds the examples that come with the project."""
+
+
 def names() -> list[str]:
-    """Names of all runs, newest first; reads none of them.
+    """Names of all runs, newest first, and after one's own those of the gallery; reads none of them.
 
     Raises:
         StoreError: the runs folder cannot be read.
     """
-    return [folder.name for folder in store.folders(root())]
+    return list(_folders())
+
+
+def _folders() -> dict[str, Path]:
+    """Each run's folder by its name; one's own run goes before an example of the same name."""
+    found = [*store.folders(root()), *store.folders(root() / GALLERY)]
+    kept: dict[str, Path] = {}
+    for each in found:
+        kept.setdefault(each.name, each)
+    return kept
 
 
 def folder(name: str) -> Path:
@@ -56,9 +69,10 @@ def folder(name: str) -> Path:
     shown = printable(name)[:120]
     if name in (".", "..") or any(sign in name for sign in "/\\\0") or name != Path(name).name:
         raise StoreError(f"'{shown}' is refused: a run's name does not lead out of '{root()}'; pick one from the list")
-    if name not in names():
+    found = _folders().get(name)
+    if found is None:
         raise StoreError(f"no run '{shown}' in '{root()}'; pick one from the list")
-    return root() / name
+    return found
 
 
 def stamp(of: Path) -> Stamp:
@@ -141,7 +155,7 @@ def index() -> list[Entry]:
     Raises:
         StoreError: the runs folder cannot be read.
     """
-    return [_entry(str(where), stamp(where), being_written(where)) for where in store.folders(root())]
+    return [_entry(str(where), stamp(where), being_written(where)) for where in _folders().values()]
 
 
 def _read_entry(where: str, at: Stamp, writing: bool) -> Entry:

@@ -14,7 +14,7 @@ from needle.errors import StoreError
 from needle.rebuilding import Rebuilder
 from needle.store import Run
 from needle.types import Prompt, Result
-from needle.ui import _paper, _state, _text, _windows
+from needle.ui import _paper, _text, _windows
 
 _BUILDERS = 4
 
@@ -197,7 +197,7 @@ def _stem(run: Run, result: Result) -> str:
 
 def _recipe(run: Run, result: Result) -> None:
     """What to type to see the same in a terminal, and the prompt's fingerprint."""
-    where = [] if str(_state.root()) == "runs" else ["--output-dir", str(_state.root())]
+    where = [] if str(run.folder.parent) == "runs" else ["--output-dir", str(run.folder.parent)]
     command = ["needle", "show", run.name, "--cell", name(result), *where]
     digest = f"\nprompt sha256 {result.prompt_sha256}" if result.prompt_sha256 else ""
     st.code(_text.line(shlex.join(command)) + digest, language=None, wrap_lines=True)

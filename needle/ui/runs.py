@@ -157,7 +157,7 @@ def _actions(chosen: list[Entry]) -> None:
 
 def _confirm(doomed: list[str]) -> None:
     st.warning("Delete for good what is listed here?", icon=":material/delete:")
-    _text.plain("\n".join(str(_state.root() / _text.line(name)) for name in doomed))
+    _text.plain("\n".join(str(_state.folder(name).parent / _text.line(name)) for name in doomed))
     with st.container(horizontal=True):
         sure = st.button("Yes, delete", type="primary", key="runs-delete-sure")
         if st.button("Keep", key="runs-keep"):
@@ -183,6 +183,8 @@ def delete(name: str) -> None:
         StoreError: there is none of that name, it is being written, its folder is a link, or it cannot be deleted.
     """
     where = _state.folder(name)
+    if where.parent == _state.root() / _state.GALLERY:
+        raise StoreError(f"'{name}' is an example that comes with needle, and stays")
     if where.is_symlink() or where.resolve().parent != _state.root().resolve():
         raise StoreError(f"'{name}' is a link to another folder and is not deleted; remove the link by hand")
     try:

@@ -50,7 +50,7 @@ def page() -> None:
 def _found() -> list[Series]:
     """The series in the runs folder; runs that cannot be read are in none."""
     runs = []
-    for where in (_state.root() / name for name in _state.names()):
+    for where in (_state.folder(name) for name in _state.names()):
         kept = _stepped(str(where), _state.stamp(where))
         if kept is not None:
             runs.append(kept)
