@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from needle.errors import UsageError
 from needle.store import Run
 
 if TYPE_CHECKING:
@@ -21,8 +23,8 @@ def run(
     model: str | Path = "pocket-32k",
     *,
     task: str = "number",
-    lengths: Iterable[int] | str | None = None,
-    depths: Iterable[float] | str | None = None,
+    lengths: Iterable[int] | int | str | None = None,
+    depths: Iterable[float] | float | str | None = None,
     output_dir: str | Path = "runs",
     quiet: bool = True,
     **options: Any,
@@ -39,6 +41,10 @@ def run(
     from needle.cli._request import one, request
     from needle.cli._screen import Screen
 
+    unknown = options.keys() - inspect.signature(request).parameters.keys()
+    if unknown or not isinstance(task, str):
+        what = f"an option '{min(unknown)}'" if unknown else "several tasks at once"
+        raise UsageError(f"needle.run does not take {what}; `needle run --help` lists the options")
     asked = request(models=[str(model)], task=[task], lengths=_listed(lengths), depths=_listed(depths), **options)
     screen = Screen(quiet)
     with screen:
@@ -91,5 +97,7 @@ def _read(which: Which, root: str | Path) -> Run:
     return which if isinstance(which, Run) else store.read(store.find(Path(root), str(which)))
 
 
-def _listed(values: Iterable[float] | str | None) -> str | None:
-    return values if values is None or isinstance(values, str) else ",".join(map(str, values))
+def _listed(values: Iterable[float] | float | str | None) -> str | None:
+    if values is None or isinstance(values, str):
+        return values
+    return ",".join(map(str, values)) if isinstance(values, Iterable) else str(values)

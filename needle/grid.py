@@ -9,6 +9,8 @@ from needle.errors import UsageError
 from needle.types import Grid
 
 _SIZE = re.compile(r"\s*([0-9]{1,12}(?:\.[0-9]+)?)\s*([kKmM]?)\s*$")
+MOST = 1_000_000
+"""Cells of a run; a figure beyond is a slip of the finger."""
 
 
 def size(text: str) -> int:
@@ -78,16 +80,19 @@ def make(lengths: tuple[int, ...], depths: tuple[float, ...], repeats: int) -> G
     """A grid of at least one cell.
 
     Raises:
-        UsageError: it would be empty.
+        UsageError: it would be empty, or of more than `MOST` cells.
     """
     if not lengths:
         raise UsageError("no lengths given; write them as in --lengths 1k,4k,32k")
-    return Grid(lengths, depths, _positive(repeats, "--repeats"))
+    cells = len(lengths) * len(depths) * _positive(repeats, "--repeats")
+    if cells > MOST:
+        raise UsageError(f"{cells:,} cells are more than {MOST:,}; ask for fewer lengths, depths or repeats")
+    return Grid(lengths, depths, repeats)
 
 
 def _positive(count: int, option: str) -> int:
-    if count < 1:
-        raise UsageError(f"{option} {count} is below 1")
+    if not 1 <= count <= MOST:
+        raise UsageError(f"{option} {count} is below 1" if count < 1 else f"{option} {count} is above {MOST:,}")
     return count
 
 

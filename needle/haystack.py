@@ -73,7 +73,9 @@ def load(source: str) -> Haystack:
         return _of(path.resolve().name or str(path), _read_folder(path))
     if file:
         return _of(path.name, _read_file(path))
-    shown = " ".join(source.split())[:80]
+    words = " ".join(source.split())
+    # A path's end says more than its beginning.
+    shown = words if len(words) <= 160 else "…" + words[-159:]
     raise UsageError(
         f"no haystack '{shown}': give a text file, a folder of .txt or .md files, or one of {', '.join(BUNDLED)}"
     )

@@ -8,6 +8,7 @@ identity that `needle run` with that scorer would give it.
 from __future__ import annotations
 
 import platform
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from needle import __version__, scoring, store, tasks
-from needle.errors import ScoreError, StoreError, UsageError, one_line
+from needle.errors import ScoreError, UsageError, one_line
 from needle.prompt import END
 from needle.scoring import Scorer
 from needle.store import Run
@@ -30,31 +31,6 @@ class Change:
 
     before: Result
     after: Result
-
-
-def find(root: Path, name: str) -> Run:
-    """The run called `name` in `root`, as `store.find` takes names.
-
-    Where several fit, and all but one were scored again from that one, it is meant: so the same command finds it again.
-
-    Raises:
-        StoreError: there is none, there are several, or it is damaged.
-    """
-    try:
-        return store.read(store.find(root, name))
-    except StoreError:
-        folders = [f for f in store.folders(root) if name and (f.name.startswith(name) or f.name.endswith(name))]
-        fitting = [store.read(folder) for folder in folders]
-        first = [run for run in fitting if _origin(run) not in {other.identity for other in fitting}]
-        if len(first) != 1:
-            raise
-        return first[0]
-
-
-def _origin(run: Run) -> str | None:
-    """The identity of the run that this one was scored again from."""
-    from_there = run.sessions[0].get("rescored") if run.sessions else None
-    return str(from_there["identity"]) if from_there else None
 
 
 def rescore(
@@ -110,7 +86,8 @@ def _grade(result: Result) -> tuple[float, str]:
 def ungraded(before: Run, after: Run) -> Counter[str]:
     """Why answers of `before` have no grade in `after`: each reason with the number of its cells."""
     pairs = [p for p in _pairs(before, after) if _answered(p.before) and p.after.status == "error"]
-    return Counter(pair.after.error or "no reason given" for pair in pairs)
+    # One cause is one, however often it was tried.
+    return Counter(re.sub(r" \(tried \d+ times\)", "", pair.after.error or "no reason given") for pair in pairs)
 
 
 def _pairs(before: Run, after: Run) -> list[Change]:

@@ -134,6 +134,8 @@ def read(folder: Path) -> Run:
 def find(root: Path, name: str) -> Path:
     """The folder of the run called `name` in `root`: a path, a whole name, or its unambiguous beginning or end.
 
+    Runs that are another one scored again do not make that one's name ambiguous.
+
     Raises:
         StoreError: there is none, there are several, or the name climbs out of `root`.
     """
@@ -143,10 +145,23 @@ def find(root: Path, name: str) -> Path:
         raise StoreError(f"no run at '{name}'; `needle list` shows what there is")
     names = [r.name for r in folders(root)]
     fitting = [n for n in names if n == name] or [n for n in names if n.startswith(name) or n.endswith(name)]
+    if len(fitting) > 1:
+        fitting = _first(root, fitting)
     if len(fitting) != 1:
         what = f"{len(fitting)} runs fit '{name}': {', '.join(fitting)}" if fitting else f"no run '{name}' in '{root}'"
         raise StoreError(f"{what}; `needle list` shows what there is")
     return root / fitting[0]
+
+
+def _first(root: Path, names: list[str]) -> list[str]:
+    """Of the runs called so those that are not one of the others scored again: the first measurement is meant."""
+    try:
+        heads = [_read_head(root / name) for name in names]
+    except StoreError:
+        return names
+    identities = {identity for _, identity, _, _ in heads}
+    origins = [(sessions[0].get("rescored") or {}).get("identity") if sessions else None for *_, sessions in heads]
+    return [name for name, origin in zip(names, origins, strict=True) if origin not in identities]
 
 
 def folders(root: Path) -> list[Path]:

@@ -234,7 +234,7 @@ class Live:
         """One finished cell in one line."""
         depth = "no needle" if result.control else f"depth {depth_label(result.depth)}"
         where = f"{length_label(result.length)} {depth}"
-        again = f" repeat {result.repeat + 1}" if self.spec.grid.repeats > 1 else ""
+        again = f" repeat {result.repeat}" if result.repeat or self.spec.grid.repeats > 1 else ""
         count = f"[{self.done:>{len(str(self.asked))}}/{self.asked}]"
         if result.status == "error" or result.score is None:
             why = " ".join((result.error or "no reason given").split())
@@ -293,11 +293,12 @@ def cell_view(before: str, needle: str, after: str, result: Result) -> Renderabl
     text.append(printable(tail, keep="\n\t"))
 
     used = "" if result.depth_used is None else f", really {100 * result.depth_used:.2f} %"
-    where = f"{length_label(result.length)}   depth {depth_label(result.depth)}{used}   repeat {result.repeat + 1}"
+    depth = "no needle" if result.control else f"depth {depth_label(result.depth)}{used}"
+    where = f"{length_label(result.length)}   {depth}   repeat {result.repeat}"
     score = "–" if result.score is None else f"{result.score:.2f}"
     facts = {
         "question": result.question,
-        "expected": " | ".join(result.expected),
+        "hidden elsewhere" if result.control else "expected": " | ".join(result.expected),
         "answer": result.answer,
         "score": f"{score} {result.outcome}",
         "because": result.explanation,
@@ -315,6 +316,9 @@ def _reach(summary: Summary) -> str:
     if summary.effective_length is None:
         return "none"
     label, sure = length_label(summary.effective_length), summary.effective_confidence
+    if summary.done < summary.asked:
+        # What is missing is no random sample: the walk comes to some depths last.
+        return f"{label} so far"
     if sure is None or math.isnan(sure):
         return label
     percent = "over 99" if sure > 0.99 else "under 1" if sure < 0.01 else f"{100 * sure:.0f}"
@@ -333,7 +337,11 @@ def summary_lines(summary: Summary) -> list[str]:
     if summary.controls:
         told = ", ".join(f"{printable(name)} {count}" for name, count in sorted(summary.controls.items()))
         lines.append(f"without a needle   {told}")
-    lines.append(f"work               {summary.tokens:,} tokens, {summary.seconds:,.1f} s")
+    lines.append(f"read and answered  {summary.tokens:,} tokens, in {summary.seconds:,.1f} s")
+    plan = summary.provenance.get("plan")
+    if plan:
+        fed, plain = plan["planned_tokens"], plan["plain_tokens"]
+        lines.append(f"prefilled          {fed:,} tokens, where one prefill a cell takes {plain:,}")
     for row in summary.lengths:
         cells = f"{row.n} cell{'s' if row.n > 1 else ''}"
         lines.append(f"{length_label(row.length):>9}   {row.mean:.3f}   {cells}, full {row.low:.2f}–{row.high:.2f}")

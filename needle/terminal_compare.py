@@ -132,7 +132,7 @@ def _changed(contrast: Contrast) -> Iterator[RenderableType]:
         return
     yield _text(f"{len(changed)} of {len(contrast.pairs)} cells score differently:")
     for pair in changed[:_CHANGED]:
-        where = f"{length_label(pair.length)} depth {depth_label(pair.first.depth)} repeat {pair.first.repeat + 1}"
+        where = f"{length_label(pair.length)} depth {depth_label(pair.first.depth)} repeat {pair.first.repeat}"
         first, second = pair.scores
         yield _text(f"  {where}: {first:.2f} {pair.first.outcome} → {second:.2f} {pair.second.outcome}")
     if len(changed) > _CHANGED:

@@ -60,7 +60,7 @@ def test_figures_and_comparisons(runs: list[store.Run]) -> None:
 def test_bad_requests_are_told_as_the_command_tells_them(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="lies outside"):
         needle.run(depth_tolerance=2.0, output_dir=tmp_path)
-    with pytest.raises(TypeError):
+    with pytest.raises(UsageError, match="option 'nonsense'"):
         needle.run(nonsense=1)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = needle.nothing

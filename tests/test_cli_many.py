@@ -100,6 +100,10 @@ def test_controls_and_scorers_are_asked_for_on_the_command_line(
         (["--pattern", "x"], "--pattern is a setting of scorer 'regex'"),
         (["--temperature", "-1"], "--temperature -1 is no number from 0"),
         (["--repeats", "3", "--max-repeats", "2"], "--max-repeats 2 is below --repeats 3"),
+        (["--base-url", "http://localhost:1/v1"], "--base-url means nothing to --engine transformers"),
+        (["--tokenizer", "elsewhere"], "--tokenizer means nothing to --engine transformers"),
+        (["--engine", "ray", "--workers", "2", "--budget", "1"], "--budget means nothing to --engine ray"),
+        (["--repeats", "100000000"], "--repeats 100000000 is above 1,000,000"),
         (["--task", "nunber"], "did you mean 'number'?"),
     ],
 )

@@ -145,9 +145,10 @@ def test_a_judge_out_of_reach_leaves_error_rows(root: Path, endpoint: Judge, nee
     assert done.code == 1
     assert len(endpoint.bodies) == 5 + 3
     assert "mean score         1.000 → none" in done.out
-    assert "tried 5 times" in done.out
     (new,) = (r for r in runs(root) if r.spec.scorer == "judge")
     assert {(r.status, r.outcome, r.score) for r in new.results} == {("error", "error", None)}
+    assert any("tried 5 times" in (r.error or "") for r in new.results)
+    assert sum("gone" in line for line in done.out.splitlines()) == 1
 
 
 def test_what_a_judge_says_cannot_act_on_the_terminal(root: Path, endpoint: Judge, needle: Needle) -> None:
@@ -217,3 +218,11 @@ def test_a_run_that_is_being_written_is_waited_for(root: Path, needle: Needle) -
         assert (
             "is being written by another needle run" in needle("score", run.name, "--scorer", "exact", "-o", root).line
         )
+
+
+def test_a_run_scored_again_keeps_its_name(root: Path, needle: Needle) -> None:
+    assert needle("score", "pocket-4k", "--scorer", "exact", "-o", root).code == 0
+    shown = needle("show", "pocket-4k", "-o", root)
+    assert shown.code == 0
+    (first,) = (r for r in runs(root) if r.spec.scorer == "match")
+    assert first.name in shown.out

@@ -158,3 +158,17 @@ def test_the_harness_runs_it_and_the_results_come_back(made: lm_eval.Export, tmp
     ((run, new),) = importing.write(tmp_path / "runs", importing.read(samples))
     assert new == made.cells
     assert {r.score for r in run.results} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "option"),
+    [
+        ({"grid": Grid((512,), (0.5,), control=True)}, "--control"),
+        ({"grid": Grid((512,), (0.5,), max_repeats=3)}, "--adaptive"),
+        ({"temperature": 0.5}, "--temperature"),
+    ],
+)
+def test_what_another_harness_cannot_do_is_refused(changes: dict[str, Any], option: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=option):
+        lm_eval.export(running.prepare(spec(**changes), print), tmp_path / "task")
+    assert not (tmp_path / "task").exists()

@@ -138,7 +138,7 @@ def test_a_log_gets_a_line_a_cell_and_the_picture_at_the_end() -> None:
 def test_counts_line_up_and_repeats_are_named() -> None:
     spec = RunSpec("pocket", "niah", "essays", Grid(LENGTHS, DEPTHS, repeats=12))
     log = plain_run([row(1024, 0.0, 1.0, repeat=1)], spec)
-    assert "[  1/108] 1K depth 0 % repeat 2: 1.00 found" in log
+    assert "[  1/108] 1K depth 0 % repeat 1: 1.00 found" in log
 
 
 def test_resumed_cells_are_counted_and_not_told_again() -> None:
@@ -295,8 +295,9 @@ def test_summary_lines_tell_what_is_missing() -> None:
 def test_the_effective_length_is_told_with_how_sure_it_is(sure: float | None, told: str) -> None:
     summary = analysis.summary([row(1024, depth, 1.0) for depth in DEPTHS], SPEC, {})
     assert summary.effective_length == 1024
-    lines = terminal.summary_lines(dataclasses.replace(summary, effective_confidence=sure))
-    assert f"effective length   {told}" in lines
+    whole = dataclasses.replace(summary, effective_confidence=sure, asked=summary.done)
+    assert f"effective length   {told}" in terminal.summary_lines(whole)
+    assert "effective length   1K so far" in terminal.summary_lines(summary)
 
 
 def test_outcomes_are_told_by_name_however_many_there_are() -> None:

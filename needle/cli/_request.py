@@ -125,7 +125,7 @@ def request(
     Raises:
         UsageError: they contradict each other, or one has no meaning.
     """
-    from needle import scoring, tasks
+    from needle import engines, scoring, tasks
     from needle.types import RunSpec
 
     if not 0 <= depth_tolerance <= 0.1:
@@ -173,6 +173,9 @@ def request(
         gpu_memory_utilization=gpu_memory_utilization,
         enforce_eager=enforce_eager or None,
     )
+    told = [*service, *(name for name in ("tokenizer", "api") if name in options)]
+    if told:
+        engines.check_settings(engine, told, worker_engine or "transformers")
     return [
         RunSpec(
             model=model,

@@ -51,9 +51,9 @@ def score(
         needle score pocket-32k --scorer regex --pattern '\\b{answer}\\b'
         needle score pocket-32k --scorer judge --judge-model qwen3 --judge-base-url http://localhost:8000/v1
     """
-    from needle import rescoring
+    from needle import rescoring, store
 
-    before = rescoring.find(output_dir, run)
+    before = store.read(store.find(output_dir, run))
     # Beside the run, also where that is given as a path to somewhere else.
     root = output_dir if before.folder.parent == output_dir else before.folder.resolve().parent
     options = {
@@ -177,4 +177,4 @@ def _where(result: Result) -> str:
     from needle.analysis import depth_label, length_label
 
     place = "no needle" if result.control else f"depth {depth_label(result.depth)}"
-    return f"{length_label(result.length)} {place}" + (f" repeat {result.repeat + 1}" if result.repeat else "")
+    return f"{length_label(result.length)} {place}" + (f" repeat {result.repeat}" if result.repeat else "")

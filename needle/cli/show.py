@@ -164,7 +164,8 @@ def _cell(run: Run, where: str) -> Result:
     spec = run.spec.grid
     raise UsageError(
         f"run '{run.name}' has no result at {where}; lengths {', '.join(map(str, spec.lengths))}; "
-        f"depths {', '.join(f'{d:g}' for d in spec.depths)}; repeats 0–{spec.repeats - 1}"
+        f"depths {', '.join(f'{d:g}' for d in spec.depths)}; repeats 0–{(spec.max_repeats or spec.repeats) - 1}"
+        f"{'; and LENGTH:control' * spec.control}"
     )
 
 
@@ -229,8 +230,7 @@ def export(
         exports.csv(frame, csv)
     if html or png:
         spec = found.spec
-        title = f"{spec.model} · {spec.task} in {spec.haystack} · n = {spec.grid.repeats} a cell"
-        figure = figures.heatmap(frame, title, lengths=spec.grid.lengths, depths=spec.grid.depths)
+        figure = figures.heatmap(frame, figures.title(found), lengths=spec.grid.lengths, depths=spec.grid.depths)
         if html:
             exports.html(figure, html)
         if png:

@@ -22,7 +22,9 @@ _taking_settings = functools.partial(taking_requests, without=("models", "model_
 def watch(
     specs: "list[RunSpec]",
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the training writes its checkpoints.")],
-    folders: Annotated[str, typer.Option(help="Names of checkpoint folders in DIR.", metavar="GLOB")] = "checkpoint-*",
+    checkpoints: Annotated[
+        str, typer.Option(help="Names of checkpoint folders in DIR.", metavar="GLOB")
+    ] = "checkpoint-*",
     every: Annotated[float, typer.Option(help="Seconds between looks.")] = 30.0,
     settle: Annotated[
         float, typer.Option(help="Seconds that a checkpoint without trainer_state.json must stay unchanged.")
@@ -51,7 +53,7 @@ def watch(
     check_folder(output_dir)
     for spec in specs:
         watching.check(spec)
-    asked = watching.Asked(folders, every, settle, once, until_step, idle_exit)
+    asked = watching.Asked(checkpoints, every, settle, once, until_step, idle_exit)
 
     def measured(model: str) -> "list[Run]":
         runs = []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, Protocol
 
 from needle import registry
 from needle.cost import Cost
+from needle.errors import UsageError
 from needle.types import Answer, Prompt
 
 
@@ -35,6 +36,20 @@ class Engine(Protocol):
 def names() -> list[str]:
     """The engines there are."""
     return registry.names(sys.modules[__name__])
+
+
+def check_settings(name: str, given: Iterable[str], worker_engine: str = "transformers") -> None:
+    """Raise UsageError if engine `name` does not read one of the settings that were `given`.
+
+    A module names in `SETTINGS` those that it reads beside what all engines do; ray's workers read their own.
+    """
+    known: set[str] = set(getattr(get(name), "SETTINGS", ()))
+    if name == "ray":
+        known |= set(getattr(get(worker_engine), "SETTINGS", ()))
+    for setting in given:
+        if setting not in known:
+            option = "--" + setting.replace("_", "-")
+            raise UsageError(f"{option} means nothing to --engine {name}; leave it out, or name the engine it is for")
 
 
 def get(name: str) -> ModuleType:

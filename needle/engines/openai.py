@@ -28,6 +28,7 @@ from needle.types import Answer, Prompt, RunSpec
 
 APIS = ("auto", "completions", "chat")
 TOKEN_IDS = ("auto", "yes", "no")
+SETTINGS = ("base_url", "tokenizer", "api", "concurrency", "timeout", "retries", "price_in", "price_out", "budget")
 GRACE = 5.0
 """Seconds beyond its time after which a request that neither ends nor fails is left to itself."""
 GIVE_UP = 5

@@ -22,6 +22,7 @@ from needle.engines._settings import count, setting
 from needle.errors import UsageError
 from needle.types import Answer, Prompt, RunSpec
 
+SETTINGS = ("workers", "gpus_per_worker", "address", "worker_engine")
 _BARREN = 3
 """Deaths in a row, a worker, with no cell finished in between, after which what waits is given up."""
 

@@ -20,6 +20,7 @@ from needle.errors import UsageError, one_line
 from needle.types import Answer, Prompt, RunSpec
 
 DTYPES = ("bfloat16", "float16", "float32")
+SETTINGS = ("tensor_parallel_size", "pipeline_parallel_size", "gpu_memory_utilization", "enforce_eager")
 BATCH = 32
 """Prompts handed to vLLM at once, unless `vllm_batch` says otherwise: what is finished of a run is stored as often."""
 _FAILURES = (RuntimeError, ValueError, MemoryError, IndexError, KeyError, TypeError, AssertionError)

@@ -26,6 +26,13 @@ def records(prepared: Prepared) -> list[dict[str, Any]]:
     spec = prepared.spec
     if spec.scorer in _READS_IDS:
         raise UsageError(f"--scorer {spec.scorer} needs what only needle's own engines measure; use another scorer")
+    for option, given in (
+        ("--control", spec.grid.control),
+        ("--adaptive", spec.grid.max_repeats is not None),
+        ("--temperature", spec.temperature > 0),
+    ):
+        if given:
+            raise UsageError(f"{option} means nothing to another harness; leave it out")
     common = {
         "needle_cell": FORMAT,
         "model": spec.model,
