@@ -75,7 +75,7 @@ def load(source: str) -> Haystack:
         return _of(path.name, _read_file(path))
     words = " ".join(source.split())
     # A path's end says more than its beginning.
-    shown = words if len(words) <= 160 else "…" + words[-159:]
+    shown = words if len(words) <= 100 else "…" + words[-99:]
     raise UsageError(
         f"no haystack '{shown}': give a text file, a folder of .txt or .md files, or one of {', '.join(BUNDLED)}"
     )
