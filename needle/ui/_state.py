@@ -43,7 +43,7 @@ GALLERY = "gallery"
 
 
 def names() -> list[str]:
-    """Names of all runs, newest first, and after one's own those of the gallery; reads none of them.
+    """Names of all runs, newest first, and after one's own those of the gallery, by name; reads none of them.
 
     Raises:
         StoreError: the runs folder cannot be read.
@@ -53,7 +53,8 @@ def names() -> list[str]:
 
 def _folders() -> dict[str, Path]:
     """Each run's folder by its name; one's own run goes before an example of the same name."""
-    found = [*store.folders(root()), *store.folders(root() / GALLERY)]
+    # Examples were all written at once, by a checkout: they go by name.
+    found = [*store.folders(root()), *sorted(store.folders(root() / GALLERY))]
     kept: dict[str, Path] = {}
     for each in found:
         kept.setdefault(each.name, each)

@@ -168,7 +168,7 @@ def _strip(run: Run, summary: Summary) -> None:
     reach, worst = summary.effective_length, min(summary.lengths, key=lambda row: row.mean, default=None)
     told = [
         ("Mean score", "–" if summary.mean is None else _percent(summary.mean), None),
-        ("Effective length", "none" if reach is None else length_label(reach), _sure(summary.effective_confidence)),
+        ("Effective length", "none" if reach is None else length_label(reach), _sure(summary)),
         ("Worst length", "–" if worst is None else f"{length_label(worst.length)}: {_percent(worst.mean)}", None),
         ("Cells", f"{summary.done}/{summary.asked}", f"{summary.failed} failed" if summary.failed else None),
         *_saved(run),
@@ -183,8 +183,12 @@ def _percent(share: float) -> str:
     return f"{analysis.score_label(share)} %"
 
 
-def _sure(confidence: float | None) -> str | None:
-    return None if confidence is None or math.isnan(confidence) else f"{100 * confidence:.0f} % sure"
+def _sure(summary: Summary) -> str | None:
+    """How sure the effective length is; of a run that is not whole it is no random sample that speaks."""
+    confidence = summary.effective_confidence
+    if confidence is None or math.isnan(confidence):
+        return None
+    return "so far" if summary.done < summary.asked else f"{min(math.floor(100 * confidence), 99)} % sure"
 
 
 def _saved(run: Run) -> list[tuple[str, str, str | None]]:
