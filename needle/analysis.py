@@ -6,6 +6,7 @@ figure are the same picture.
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -95,9 +96,21 @@ def grid(
 
 
 def mean(df: pd.DataFrame) -> float | None:
-    """Mean score of the cells, each counted once however often it was measured; None if none was."""
-    cells = df[df["status"] == "ok"].groupby(["length", "depth"])["score"].mean()
-    return float(cells.mean()) if len(cells) else None
+    """`cell_mean` of the frame's measured rows."""
+    measured = df[df["status"] == "ok"]
+    return cell_mean(zip(measured["length"], measured["depth"], measured["score"], strict=True))
+
+
+def cell_mean(scores: Iterable[tuple[int, float, float]]) -> float | None:
+    """Mean score of the cells, each counted once however often it was measured; None if none was.
+
+    `scores` are (length, depth, score) of each measurement.
+    """
+    cells: dict[tuple[int, float], list[float]] = {}
+    for length, depth, score in scores:
+        cells.setdefault((length, depth), []).append(score)
+    means = [math.fsum(each) / len(each) for each in cells.values()]
+    return math.fsum(means) / len(means) if means else None
 
 
 def failed(df: pd.DataFrame) -> set[tuple[int, float]]:
@@ -221,6 +234,11 @@ def score_label(score: float) -> str:
     if 0 < score < 1:
         return str(min(max(round(100 * score), 1), 99))
     return str(round(100 * score))
+
+
+def sure_label(confidence: float) -> str:
+    """A confidence 0–1 in whole per cent, rounded down: no number of cells makes it 100 %."""
+    return f"{min(math.floor(100 * confidence), 99)} % sure"
 
 
 def delta_label(difference: float) -> str:

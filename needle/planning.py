@@ -63,15 +63,16 @@ def lines(found: Estimate) -> list[str]:
         ]
     return [
         f"cells              {found.cells:,} at {found.positions:,} needle positions, {found.trunks:,} trunks",
-        f"prefill, plain     {found.plain_tokens:,} tokens, {_flops(found.plain_flops)}",
-        f"prefill, planned   {found.planned_tokens:,} tokens, {_flops(found.planned_flops)}"
+        f"prefill, plain     {found.plain_tokens:,} tokens, {flops(found.plain_flops)}",
+        f"prefill, planned   {found.planned_tokens:,} tokens, {flops(found.planned_flops)}"
         f" ({found.speedup:.2f} times less work)",
         f"memory, about      {_bytes(total)}: weights {_bytes(found.weights)}, cache {_bytes(found.cache)},"
         f" activations {_bytes(found.activations)}",
     ]
 
 
-def _flops(count: float) -> str:
+def flops(count: float) -> str:
+    """A count of operations for people: 43.9 PFLOP."""
     for unit, size in (("PFLOP", 1e15), ("TFLOP", 1e12)):
         if count >= size:
             return f"{count / size:,.1f} {unit}"

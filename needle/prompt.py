@@ -26,6 +26,16 @@ SPARE = 64
 _Key = tuple[int, int, bool]
 
 
+def place_name(task: Task, length: int, place: int) -> str:
+    """What a task is told of a place in a context of `length` tokens.
+
+    The same at every length, save for the end, which lies elsewhere at each, and where no two lengths share a text.
+    """
+    if place == END:
+        return f"end of {length}"
+    return f"{place} of {length}" if task.per_length else str(place)
+
+
 @dataclass(eq=False)
 class Builder:
     """Builds the prompts of one run; the same arguments give the same ids.
@@ -152,7 +162,7 @@ class Builder:
 
     def _question(self, cell: Cell, place: int) -> Question:
         """The task's question; its draft goes on from the prefix where the prompt ends in that."""
-        question = self.task.question(self.seed, cell.repeat, self._name(cell, place))
+        question = self.task.question(self.seed, cell.repeat, place_name(self.task, cell.length, place))
         if self.frame.prefill and question.draft is not None:
             return replace(question, draft=question.draft.removeprefix(question.prefix))
         return question
@@ -186,7 +196,7 @@ class Builder:
 
     def _need(self, cell: Cell, place: int) -> int:
         """Tokens of the cell that are not the document's."""
-        key = (cell.repeat, 0, cell.control), self._name(cell, place)
+        key = (cell.repeat, 0, cell.control), place_name(self.task, cell.length, place)
         if key not in self._needs:
             _, needle, after = self._parts(cell, place)
             self._needs[key] = len(self.frame.prefix) + len(needle) + len(after) + self.max_new_tokens
@@ -199,12 +209,3 @@ class Builder:
         if place > room or (others and others[-1].end > room):
             return math.inf
         return abs(place / room - cell.depth) if room else 0.0
-
-    def _name(self, cell: Cell, place: int) -> str:
-        """What a task is told of a place.
-
-        The same at every length, save for the end, which lies elsewhere at each, and where no two lengths share a text.
-        """
-        if place == END:
-            return f"end of {cell.length}"
-        return f"{place} of {cell.length}" if self.task.per_length else str(place)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from needle import haystack, pocket, running
+from needle import haystack, pocket, running, template
 from needle.engines import Engine
 from needle.errors import StoreError, UsageError, one_line
 from needle.prompt import Builder
 from needle.store import Run
-from needle.types import Cell, Prompt, Result
+from needle.types import Prompt, Result
 
 _FILES = ("*.json", "*.jinja", "*.model", "*.txt")
 
@@ -40,9 +40,8 @@ class Rebuilder:
             StoreError: it cannot be rebuilt here; the message says what differs.
         """
         where = f"{result.length}:{result.depth:g}"
-        cell = Cell(result.length, result.depth, result.repeat, result.control)
         try:
-            prompt = self.builder.build(cell, result.position or 0)
+            prompt = self.builder.build(result.cell, result.position or 0)
         except UsageError as error:
             raise StoreError(f"the prompt of {where} cannot be rebuilt here: {one_line(error)}") from error
         if prompt.sha256 != result.prompt_sha256:
@@ -54,15 +53,8 @@ class Rebuilder:
 
     def expected_tokens(self, prompt: Prompt) -> list[str]:
         """Texts of the tokens of the expected answers, as they stand in the task's whole reply; [] if it has none."""
-        question = prompt.question
-        if question.draft is None:
-            return []
-        chat = self.run.spec.prompt != "base" and getattr(self.tokenizer, "chat_template", None)
-        text = question.draft if chat else question.draft.removeprefix(question.prefix)
-        spans = [(text.find(a), text.find(a) + len(a)) for a in question.answers if a in text]
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        pairs = encoded["offset_mapping"]
-        return [text[start:end] for start, end in pairs if any(start < e and s < end for s, e in spans)]
+        drafted = template.drafted(self.tokenizer, prompt.question, self.run.spec.prompt)
+        return [drafted.texts[i] for i in drafted.answer]
 
 
 def opened(run: Run) -> Rebuilder:

@@ -11,18 +11,18 @@ import platform
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from needle import __version__, scoring, store, tasks
 from needle.errors import ScoreError, UsageError, one_line
-from needle.prompt import END
+from needle.prompt import place_name
 from needle.scoring import Scorer
 from needle.store import Run
 from needle.tasks import Task
-from needle.types import Answer, Cell, Question, Result, RunSpec
+from needle.types import Answer, Question, Result, RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def rescore(
     with store.writing(root, spec, sources, _session(run, scorer, unknown)) as writer:
         have = _rows(writer.run)
         for result in _left(run, writer.run):
-            key = store.key(identity, _cell(result))
+            key = store.key(identity, result.cell)
             graded = replace(_graded(result, _question(run, task, result), score), key=key)
             if graded not in have:  # the same error once more
                 writer.append(graded)
@@ -91,8 +91,8 @@ def ungraded(before: Run, after: Run) -> Counter[str]:
 
 
 def _pairs(before: Run, after: Run) -> list[Change]:
-    was = {_cell(r): r for r in _rows(before)}
-    return [Change(was[_cell(r)], r) for r in _rows(after) if _cell(r) in was]
+    was = {r.cell: r for r in _rows(before)}
+    return [Change(was[r.cell], r) for r in _rows(after) if r.cell in was]
 
 
 def _rows(run: Run) -> list[Result]:
@@ -121,17 +121,13 @@ def _own(run: Run) -> dict[str, str]:
 
 def _left(run: Run, done: Run) -> list[Result]:
     """Rows of `run` that `done` has no grade for; of those that the model failed, the ones that it does not know."""
-    have = {_cell(r): r for r in _rows(done)}
+    have = {r.cell: r for r in _rows(done)}
     return [
         r
         for r in _rows(run)
-        if (there := have.get(_cell(r))) is None
+        if (there := have.get(r.cell)) is None
         or (there.status == "error" and (_answered(r) or (r.status, r.error) != (there.status, there.error)))
     ]
-
-
-def _cell(result: Result) -> Cell:
-    return Cell(result.length, result.depth, result.repeat, result.control)
 
 
 def _answered(result: Result) -> bool:
@@ -188,21 +184,8 @@ def _question(run: Run, task: Task | None, result: Result) -> Question:
     stored = Question(needle="", question=result.question, answers=result.expected)
     if task is None or result.position is None:
         return stored
-    for place in _places(task, result):
-        drawn = task.question(run.spec.seed, result.repeat, place)
-        if (drawn.question, drawn.answers) == (result.question, result.expected):
-            return drawn
-    return stored
-
-
-def _places(task: Task, result: Result) -> Iterator[str]:
-    """What `prompt` calls the row's place."""
-    if result.position == END:
-        yield f"end of {result.length}"
-    elif task.per_length:
-        yield f"{result.position} of {result.length}"
-    else:
-        yield str(result.position)
+    drawn = task.question(run.spec.seed, result.repeat, place_name(task, result.length, result.position))
+    return drawn if (drawn.question, drawn.answers) == (result.question, result.expected) else stored
 
 
 def _session(run: Run, scorer: str, unknown: int) -> dict[str, Any]:

@@ -103,11 +103,12 @@ def execute(prepared: Prepared, root: Path, watcher: Watcher) -> store.Run:
     """
     spec, sources = prepared.spec, prepared.sources
     done = store.finished(root, spec, sources)
-    if done and not _left(prepared, done) and not adaptive.further(done.results, spec.grid):
+    left = _left(prepared, done)
+    if done and not left and not adaptive.further(done.results, spec.grid):
         return done
     session = provenance.session(prepared.engine)
     if session.get("way") == "forest":
-        session |= _spared(_left(prepared, done))
+        session |= _spared(left)
     watcher.loaded()
     with store.writing(root, spec, sources, session) as writer:
         for result in (*writer.run.results, *writer.run.controls):
@@ -142,13 +143,9 @@ def _left(prepared: Prepared, run: store.Run | None) -> list[Prompt]:
     """Prompts of cells that have no sound result, those of a further repeat that was begun among them."""
     if run is None:
         return prepared.prompts
-    have = {_place(r) for r in (*run.results, *run.controls) if r.status == "ok"}
-    begun = [c for c in run.wanted() if c.repeat >= run.spec.grid.repeats and _place(c) not in have]
-    return [p for p in prepared.prompts if _place(p.cell) not in have] + _repeated(prepared, begun)
-
-
-def _place(of: Cell | Result) -> tuple[int, float, int, bool]:
-    return of.length, of.depth, of.repeat, of.control
+    have = {r.cell for r in (*run.results, *run.controls) if r.status == "ok"}
+    begun = [c for c in run.wanted() if c.repeat >= run.spec.grid.repeats and c not in have]
+    return [p for p in prepared.prompts if p.cell not in have] + _repeated(prepared, begun)
 
 
 def _repeated(prepared: Prepared, cells: Sequence[Cell]) -> list[Prompt]:
@@ -216,8 +213,7 @@ def rebuild(run: store.Run, results: Iterable[Result], engine: Engine | None = N
     builder = _builder(spec, engine, haystack.load(spec.haystack))
     prompts = []
     for result in results:
-        cell = Cell(result.length, result.depth, result.repeat, result.control)
-        prompt = builder.build(cell, result.position or 0)
+        prompt = builder.build(result.cell, result.position or 0)
         if prompt.sha256 != result.prompt_sha256:
             raise StoreError(
                 f"the prompt of {result.length}:{result.depth:g} cannot be rebuilt: haystack, tokenizer or needle "

@@ -167,3 +167,28 @@ def _specials_before(tokenizer: Any) -> list[int]:
         if full[at : at + len(plain)] == plain:
             return list(full[:at])
     return []
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A task's whole reply in tokens: their ids and texts, and which of them are the expected answer."""
+
+    ids: list[int]
+    texts: list[str]
+    answer: tuple[int, ...]
+
+
+def drafted(tokenizer: Any, question: Question, prompt: str) -> Drafted:
+    """The expected reply as it stands at the end of a prompt of this form ("auto", "chat" or "base").
+
+    It has no tokens where the task expects no single reply. A plain prompt has given its prefix away already.
+    """
+    if question.draft is None:
+        return Drafted([], [], ())
+    chat = prompt != "base" and getattr(tokenizer, "chat_template", None)
+    text = question.draft if chat else question.draft.removeprefix(question.prefix)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    pairs = encoded["offset_mapping"]
+    spans = [(text.find(a), text.find(a) + len(a)) for a in question.answers if a in text]
+    answer = (i for i, (start, end) in enumerate(pairs) if any(start < e and s < end for s, e in spans))
+    return Drafted(list(encoded["input_ids"]), [text[start:end] for start, end in pairs], tuple(answer))

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from needle import analysis
-from needle.analysis import INK, delta_colour, delta_label, depth_label, length_label, printable
+from needle.analysis import INK, delta_colour, delta_label, depth_label, length_label, printable, sure_label
 from needle.bands import Band
 from needle.certainty import Effective
 from needle.comparison import Comparison, Contrast, Side, delta
@@ -121,9 +121,7 @@ def _reach(reach: Effective) -> str:
     passing = "not measured" if math.isnan(reach.threshold) else f"threshold {reach.threshold:.3f}"
     if reach.length is None:
         return f"none ({passing})"
-    # Rounded down: no number of cells makes it 100 %.
-    sure = min(math.floor(100 * reach.confidence), 99)
-    return f"{length_label(reach.length)} ({sure} % sure; {passing})"
+    return f"{length_label(reach.length)} ({sure_label(reach.confidence)}; {passing})"
 
 
 def _changed(contrast: Contrast) -> Iterator[RenderableType]:

@@ -196,3 +196,8 @@ class Result:
     answer_rank: int | None = None
     answer_logprobs: tuple[float, ...] = ()
     control: bool = False
+
+    @property
+    def cell(self) -> Cell:
+        """The cell that this is the result of."""
+        return Cell(self.length, self.depth, self.repeat, self.control)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
 import synthetic
+from pages import page
 from streamlit.testing.v1 import AppTest
 
 from needle import store
@@ -20,24 +22,11 @@ HOSTILE = "<script>alert(1)</script> ![x](http://x/y.png) **bold** \x1b[31m \u20
 Open = Callable[..., AppTest]
 
 
-def script() -> None:
-    from needle.ui import compare
-
-    compare.page()
-
-
 @pytest.fixture
 def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     """The page over the runs in `tmp_path`, with an address."""
     monkeypatch.setenv("NEEDLE_RUNS", str(tmp_path))
-
-    def call(**address: object) -> AppTest:
-        app = AppTest.from_function(script, default_timeout=60)
-        for key, value in address.items():
-            app.query_params[key] = value
-        return app.run()
-
-    return call
+    return partial(page, "compare")
 
 
 def two(root: Path, **more: object) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import synthetic
+from pages import page
 from streamlit.testing.v1 import AppTest
 
 from needle.types import Grid
@@ -17,24 +19,11 @@ STEPS = (500, 1000, 2000)
 Open = Callable[..., AppTest]
 
 
-def script() -> None:
-    from needle.ui import series
-
-    series.page()
-
-
 @pytest.fixture
 def open_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     """The page over the runs in `tmp_path`, with an address."""
     monkeypatch.setenv("NEEDLE_RUNS", str(tmp_path))
-
-    def call(**address: object) -> AppTest:
-        app = AppTest.from_function(script, default_timeout=60)
-        for key, value in address.items():
-            app.query_params[key] = value
-        return app.run()
-
-    return call
+    return partial(page, "series")
 
 
 def trained(root: Path, steps: tuple[int, ...] = STEPS, folder: str = "out") -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import Done, rows_of
+from watchers import Quiet
 
 from needle import store
 from needle.cli import _out
@@ -26,19 +27,6 @@ STYLE = re.compile(r"\x1b\[[0-9;]*m")
 HOSTILE = "\x1b[2J\x1b]0;owned\x07[bold red]4821937[/] \u202egnp.exe\r\x9b31m"
 
 
-class Deaf:
-    """A watcher that nothing reaches."""
-
-    def say(self, message: str) -> None:
-        pass
-
-    def loaded(self) -> None:
-        pass
-
-    def cell(self, result: Any, fresh: bool = True) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def measured(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one complete run of 2 × 3 cells."""
@@ -48,7 +36,7 @@ def measured(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -
     root = tmp_path_factory.mktemp("measured")
     grid = Grid((256, 512), (0.0, 0.5, 1.0))
     spec = RunSpec(str(checkpoint()), "number", "noise", grid, max_new_tokens=8, options={"plan": "cells"})
-    running.execute(running.prepare(spec, lambda _: None), root, Deaf())
+    running.execute(running.prepare(spec, lambda _: None), root, Quiet())
     return root
 
 

@@ -6,17 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from conftest import Done
+from watchers import Quiet
 
 from needle import analysis, running, store
-from needle.types import Grid, Result, RunSpec
+from needle.types import Grid, RunSpec
 
 Checkpoint = Callable[..., Path]
-
-
-class Quiet:
-    def say(self, message: str) -> None: ...
-    def loaded(self) -> None: ...
-    def cell(self, result: Result, fresh: bool = True) -> None: ...
 
 
 def spec_of(model: Path) -> RunSpec:

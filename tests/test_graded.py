@@ -7,20 +7,12 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from questions import CODE
 
 from needle import scoring
 from needle.errors import ScoreError, UsageError
 from needle.scoring import logprob, rouge
 from needle.types import Answer, Question
-
-CODE = Question(
-    needle="The secret code for Lisbon is 4821937.",
-    question="What is the secret code for Lisbon?",
-    answers=("4821937",),
-    distractors=("1111111", "2222222"),
-    draft="The secret code for Lisbon is 4821937.",
-    prefix="The secret code for Lisbon is",
-)
 
 
 @given(st.text(st.characters(codec="ascii")), st.text(st.characters(codec="ascii")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from questions import CODE
 
 from needle.scoring import _refusal, exact, match, part
 from needle.scoring._outcome import classify, plain
@@ -12,14 +13,6 @@ from needle.tasks import rng
 from needle.tasks._values import MAKERS
 from needle.types import Answer, Question
 
-CODE = Question(
-    needle="The secret code for Lisbon is 4821937.",
-    question="What is the secret code for Lisbon?",
-    answers=("4821937",),
-    distractors=("1111111", "2222222"),
-    draft="The secret code for Lisbon is 4821937.",
-    prefix="The secret code for Lisbon is",
-)
 KEY, VALUE, OTHER, THIRD = (
     *("0f8fad5b-d9cb-469f-a165-70867728950e", "7c9e6679-7425-40de-944b-e07fc1f90ae7"),
     *("1b4e28ba-2fa1-41d2-883f-0016d3cca427", "6fa459ea-ee8a-4ca4-894e-db77e160355e"),

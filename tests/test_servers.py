@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from watchers import Quiet
 
 from needle import pocket, running
 from needle.types import Grid, Result, RunSpec
@@ -120,14 +121,6 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def reference(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
     spec = RunSpec("pocket-32k", "number", "essays", GRID, options={"dtype": "float32", "device": "cpu"})
     return measured(spec, tmp_path_factory.mktemp("reference"))
-
-
-class Quiet:
-    def say(self, message: str) -> None: ...
-
-    def loaded(self) -> None: ...
-
-    def cell(self, result: Result, fresh: bool = True) -> None: ...
 
 
 def measured(spec: RunSpec, root: Path) -> list[Result]:

@@ -15,6 +15,7 @@ import synthetic
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pages import GRID, everything, opened, page, sheets, words
+from watchers import Quiet
 
 from needle import rebuilding, running, store
 from needle.store import Run
@@ -27,25 +28,12 @@ HOSTILE = (
 )
 
 
-class Silent:
-    """A watcher of a run that says nothing."""
-
-    def say(self, message: str) -> None:
-        pass
-
-    def loaded(self) -> None:
-        pass
-
-    def cell(self, result: Result, fresh: bool = True) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A real run of pocket-4k."""
     root = tmp_path_factory.mktemp("runs")
     spec = RunSpec("pocket-4k", "number", "essays", Grid((1024, 2048), (0.0, 0.5, 1.0)), max_new_tokens=32)
-    return running.execute(running.prepare(spec, lambda _: None), root, Silent())
+    return running.execute(running.prepare(spec, lambda _: None), root, Quiet())
 
 
 @pytest.fixture

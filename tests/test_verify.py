@@ -12,6 +12,7 @@ import models
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from watchers import Quiet
 
 from needle import running, store, verify
 from needle.engines import _ways
@@ -20,13 +21,6 @@ from needle.store import Run
 from needle.types import Grid, RunSpec
 
 Checkpoint = Callable[..., Path]
-
-
-class Quiet:
-    def say(self, message: str) -> None: ...
-    def loaded(self) -> None: ...
-
-    def cell(self, result: Any, fresh: bool = True) -> None: ...
 
 
 def silent(_: str) -> None: ...

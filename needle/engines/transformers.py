@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import transformers
 
-from needle import cost
+from needle import cost, template
 from needle.engines import _checkpoint, _choice
 from needle.engines._sampling import Sampling
 from needle.engines._ways import Draft, Reply, Way
@@ -107,18 +107,9 @@ class Transformers:
         question = prompt.question
         if question.draft is None:
             return Draft([])
-        chat = self.spec.prompt != "base" and getattr(self.tokenizer, "chat_template", None)
-        text = question.draft if chat else question.draft.removeprefix(question.prefix)
-        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ids: list[int] = list(encoded["input_ids"])
-        spans = [(text.find(a), text.find(a) + len(a)) for a in question.answers if a in text]
-        answer = [
-            i
-            for i, (start, end) in enumerate(encoded["offset_mapping"])
-            if any(start < e and s < end for s, e in spans)
-        ]
+        drafted = template.drafted(self.tokenizer, question, self.spec.prompt)
         close = self.tokenizer.eos_token_id
-        return Draft([*ids, close] if close is not None else ids, tuple(answer))
+        return Draft([*drafted.ids, close] if close is not None else drafted.ids, drafted.answer)
 
 
 def _device(asked: str) -> str:

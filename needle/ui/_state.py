@@ -6,7 +6,6 @@ Nothing out of the address bar reaches the file system: a run's name counts only
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 from collections import defaultdict
@@ -172,7 +171,8 @@ def _read_entry(where: str, at: Stamp, writing: bool) -> Entry:
     for result in found.results:
         if result.status == "ok" and result.score is not None:
             scores.setdefault(result.length, []).append(result.score)
-    every = [score for each in scores.values() for score in each]
+    done = sum(map(len, scores.values()))
+    sound = ((r.length, r.depth, r.score) for r in found.results if r.status == "ok" and r.score is not None)
     reach = certainty.effective_length(scores)
     return Entry(
         name=name,
@@ -180,10 +180,10 @@ def _read_entry(where: str, at: Stamp, writing: bool) -> Entry:
         task=found.spec.task,
         haystack=found.spec.haystack,
         started=str(found.sessions[0].get("started", "")) if found.sessions else "",
-        asked=analysis.asked(found.spec, len(found.results)),
-        done=len(every),
-        failed=len(found.results) - len(every),
-        mean=math.fsum(every) / len(every) if every else None,
+        asked=found.asked,
+        done=done,
+        failed=len(found.results) - done,
+        mean=analysis.cell_mean(sound),
         effective=reach.length,
         confidence=None if reach.length is None else reach.confidence,
         status="running" if writing else found.status,

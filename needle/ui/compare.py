@@ -213,8 +213,7 @@ def _share(mean: float) -> str:
 def _reach(reach: Effective) -> str:
     if reach.length is None:
         return "none"
-    # Rounded down: no number of cells makes it 100 %.
-    return f"{length_label(reach.length)} ({min(math.floor(100 * reach.confidence), 99)} % sure)"
+    return f"{length_label(reach.length)} ({analysis.sure_label(reach.confidence)})"
 
 
 def _value(value: Any) -> str:

@@ -188,7 +188,7 @@ def _sure(summary: Summary) -> str | None:
     confidence = summary.effective_confidence
     if confidence is None or math.isnan(confidence):
         return None
-    return "so far" if summary.done < summary.asked else f"{min(math.floor(100 * confidence), 99)} % sure"
+    return "so far" if summary.done < summary.asked else analysis.sure_label(confidence)
 
 
 def _saved(run: Run) -> list[tuple[str, str, str | None]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from needle import grid, haystack, launch, pocket, tasks
+from needle import grid, haystack, launch, planning, pocket, tasks
 from needle.analysis import printable
 from needle.errors import NeedleError, UsageError
 from needle.launch import Ask, Launch
@@ -118,7 +118,7 @@ def _show(plan: dict[str, Any]) -> None:
         ("Cells", f"{plan['cells']:,}"),
         ("Prefill", f"{_count(plan['planned_tokens'])} tokens"),
         ("One by one", f"{_count(plan['plain_tokens'])} tokens"),
-        ("Work", _flops(plan["planned_flops"])),
+        ("Work", planning.flops(plan["planned_flops"])),
         ("Less work", f"{plan['speedup']:.2f} ×"),
         ("Memory, about", _bytes(memory)),
     ]
@@ -132,13 +132,6 @@ def _count(number: float) -> str:
         if number >= size:
             return f"{number / size:.3g} {unit}"
     return f"{number:.0f}"
-
-
-def _flops(count: float) -> str:
-    for unit, size in (("PFLOP", 1e15), ("TFLOP", 1e12)):
-        if count >= size:
-            return f"{count / size:,.1f} {unit}"
-    return f"{count / 1e9:,.1f} GFLOP"
 
 
 def _bytes(count: float) -> str:
