@@ -10,7 +10,7 @@ import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -186,7 +186,8 @@ def summary(
 
 def of(run: Run) -> Summary:
     """The summary of a run as it lies on disk, its provenance that of the last sitting."""
-    return summary(run.results, run.spec, run.sessions[-1] if run.sessions else {}, run.controls)
+    told = summary(run.results, run.spec, run.sessions[-1] if run.sessions else {}, run.controls)
+    return replace(told, asked=run.asked)
 
 
 def as_json(run: Summary) -> dict[str, Any]:

@@ -115,6 +115,7 @@ def test_an_interrupted_repeat_is_partial_and_finished_by_the_same_command(
     (folder,) = store.folders(tmp_path)
     torn = store.read(folder)
     assert (torn.status, len(torn.results), torn.asked, torn.missing) == ("partial", 5, 6, 1)
+    assert (analysis.of(torn).done, analysis.of(torn).asked) == (5, 6)
     again = Quiet()
     whole = running.execute(running.prepare(spec, print), tmp_path, again)
     assert (whole.status, len(whole.results), len(again.fresh)) == ("complete", 6, 1)
