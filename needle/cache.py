@@ -7,7 +7,7 @@ what the new tokens may see.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +36,10 @@ class Branch:
     length: int = 0
 
 
+class Grown(Exception):
+    """A trunk's new tokens are in the cache of every layer: what the last layer would make of them, nobody reads."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """The tokens of one forward: `branches[i]` brings the next `counts[i]` of them. No branches: the trunk grows."""
@@ -49,9 +53,9 @@ class Layer(CacheLayerMixin):
 
     is_croppable = True
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: Walk, last: bool) -> None:
         super().__init__()
-        self.walk = walk
+        self.walk, self.last = walk, last
         self.release()
 
     def release(self) -> None:
@@ -68,7 +72,11 @@ class Layer(CacheLayerMixin):
         self.keys, self.values, self.is_initialized = keys, values, True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Put new states where the step says; returns the trunk with them, or for forks just the new states."""
+        """Put new states where the step says; returns the trunk with them, or for forks just the new states.
+
+        Raises:
+            Grown: the trunk has grown in this last layer, too.
+        """
         if not self.is_initialized or self.keys.shape[2] < self.walk.capacity:
             self.lazy_initialization(key_states, value_states)
         if self.walk.step.branches:
@@ -77,6 +85,8 @@ class Layer(CacheLayerMixin):
         start, stop = self.walk.length, self.walk.length + key_states.shape[2]
         self.keys[:, :, start:stop] = key_states
         self.values[:, :, start:stop] = value_states
+        if self.last:
+            raise Grown
         return self.keys[:, :, :stop], self.values[:, :, :stop]
 
     def _keep_forks(self, keys: Tensor, values: Tensor) -> None:
@@ -125,7 +135,7 @@ class Walk(Cache):
         self.fork_capacity = 0
         self.step = Step([], [])
         self.kernel = attention.KERNELS[kernel]
-        super().__init__(layers=[Layer(self) for _ in range(layers)])
+        super().__init__(layers=[Layer(self, at == layers - 1) for at in range(layers)])
 
     def reserve(self, capacity: int) -> None:
         """Make room for a trunk of `capacity` tokens; what is there stays."""
@@ -139,11 +149,15 @@ class Walk(Cache):
 
     @contextmanager
     def stepping(self, branches: list[Branch], counts: list[int]) -> Iterator[None]:
-        """For one forward: these branches bring that many tokens each; with none, the trunk grows."""
+        """For one forward: these branches bring that many tokens each; with none, the trunk grows.
+
+        A forward that grows the trunk ends here as soon as the last layer has its keys and values.
+        """
         self.step = Step(branches, counts)
         token = _WALK.set(self)
         try:
-            yield
+            with suppress(Grown):
+                yield
         finally:
             _WALK.reset(token)
             self.step = Step([], [])

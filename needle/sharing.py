@@ -75,7 +75,7 @@ def _steps(prompts: Sequence[Ids], cost: Cost) -> list[_Step]:
     for trunk in forest.plan(prompts).trunks:
         forks = sum(cost.feed(fork.cut, lengths[fork.index]) for fork in trunk.forks)
         indexes = tuple(fork.index for fork in trunk.forks)
-        steps.append(_Step(indexes, cost.feed(trunk.keep, trunk.stop) + forks, cost.feed(0, trunk.keep)))
+        steps.append(_Step(indexes, cost.grow(trunk.keep, trunk.stop) + forks, cost.grow(0, trunk.keep)))
     return steps
 
 

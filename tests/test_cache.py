@@ -35,11 +35,17 @@ def tokens_of(keys: Tensor, values: Tensor) -> list[int]:
 
 
 def grow(walk: Walk, *tokens: int) -> list[int]:
-    """Feed the trunk; what attention gets to see in the last layer."""
+    """Feed the trunk; what is in every layer then, and what attention got to see in all but the last."""
+    seen = []
     with walk.stepping([], []):
-        seen = [layer.update(*states(*tokens)) for layer in walk.layers][-1]
+        for layer in walk.layers:
+            seen.append(layer.update(*states(*tokens)))
+        pytest.fail("the forward went on after the last layer had its keys and values")
     walk.length += len(tokens)
-    return tokens_of(*seen)
+    held = [tokens_of(layer.keys[:, :, : walk.length], layer.values[:, :, : walk.length]) for layer in walk.layers]
+    assert [tokens_of(*pair) for pair in seen] == held[:-1]
+    assert all(tokens == held[0] for tokens in held)
+    return held[0]
 
 
 def fork(walk: Walk, branches: list[Branch], *tokens: list[int]) -> list[tuple[list[int], list[int]]]:
@@ -229,6 +235,31 @@ def test_any_walk_gives_the_logits_of_a_plain_prefill(
                 said += fresh
                 expected = plain((*trunk[: branch.cut], *said))
                 torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_of_the_last_layer_a_trunk_takes_keys_and_values_alone() -> None:
+    """Its attention and MLP are left out, and what the cache holds is what a whole prefill leaves."""
+    ran: list[str] = []
+    hooks = [
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+        for name, module in model().named_modules()
+        if name.endswith(("k_proj", "v_proj", "o_proj", "down_proj"))
+    ]
+    walker = Walker(model(), Walk(2, "eager"), chunk=64)
+    try:
+        walker.feed(np.arange(50, dtype=np.int32), 0, 50)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert {name.split(".")[-1] for name in ran if "layers.0." in name} == {"k_proj", "v_proj", "o_proj", "down_proj"}
+    assert {name.split(".")[-1] for name in ran if "layers.1." in name} == {"k_proj", "v_proj"}
+    model().set_attn_implementation("eager")
+    with torch.inference_mode():
+        whole = model()(torch.arange(50)[None], use_cache=True).past_key_values
+    model().set_attn_implementation(NAME)
+    for ours, theirs in zip(walker.walk.layers, whole.layers, strict=True):
+        torch.testing.assert_close(ours.keys[:, :, :50], theirs.keys, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours.values[:, :, :50], theirs.values, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("more", caches.BEYOND)

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from needle import cost, forest
+from needle.cache import NAME, Walk
 from needle.cost import Cost
+from needle.engines._forest import Walker
 
 WIDER = {
     "llama": {"hidden_size": 64, "num_key_value_heads": 1, "intermediate_size": 112},
@@ -46,6 +48,23 @@ def test_flops_are_those_of_the_models_matrix_products(family: str, wider: bool)
     assert counted(model, "sdpa") == found.linear * TOKENS
     # Eager attention computes the pairs that a causal kernel leaves out, too.
     assert counted(model, "eager") == found.linear * TOKENS + found.attention * TOKENS**2
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma", "mixtral"])
+@pytest.mark.parametrize("wider", [False, True])
+def test_a_trunk_spares_what_the_model_does_not_compute(family: str, wider: bool) -> None:
+    model = models.make(family, **(WIDER.get(family, {}) if wider else {}))
+    found = cost.of(model.config)
+    model.set_attn_implementation(NAME)
+    if hasattr(model.config, "num_local_experts"):
+        model.set_experts_implementation("eager")
+    walker = Walker(model, Walk(model.config.num_hidden_layers, "eager"), TOKENS)
+    with FlopCounterMode(display=False) as counter:
+        walker.feed(np.arange(TOKENS, dtype=np.int32), 0, TOKENS)
+    linear, pairs = found.linear - found.spared_linear, found.attention - found.spared_attention
+    assert counter.get_total_flops() == linear * TOKENS + pairs * TOKENS**2
+    assert found.grow(0, TOKENS) == pytest.approx(linear * TOKENS + pairs * TOKENS**2 / 2)
+    assert found.whole().grow(0, TOKENS) == found.feed(0, TOKENS)
 
 
 SHAPES = {

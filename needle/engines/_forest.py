@@ -151,7 +151,7 @@ class Walker:
                 self.walk.length, self.chunk = end, chunk
 
     def _grow(self, tokens: Tensor) -> None:
-        """Feed the trunk's next tokens; the head that makes logits is left out."""
+        """Feed the trunk's next tokens, as far as their keys and values in the last layer."""
         start = self.walk.length
         positions = torch.arange(start, start + len(tokens), device=self.device)
         with self.walk.stepping([], []):

@@ -72,7 +72,7 @@ def cost_of(name: str, options: Mapping[str, Any]) -> Cost:
     if not (pocket.path(name) or (folder / "config.json").is_file()):
         return PER_TOKEN
     try:
-        return cost.of(_checkpoint.read_config(name if pocket.path(name) else str(folder), options))
+        return cost.of(_checkpoint.read_config(name if pocket.path(name) else str(folder), options)).whole()
     except (UsageError, AttributeError):
         return PER_TOKEN
 

@@ -51,7 +51,7 @@ class Vllm:
         self.parallel = {
             name: count(self.options, name, 1) for name in ("tensor_parallel_size", "pipeline_parallel_size")
         }
-        self.cost = cost.of(self.config, 4 if self.dtype == "float32" else 2)
+        self.cost = cost.of(self.config, 4 if self.dtype == "float32" else 2).whole()
         self.chunk = self.longest
         self.tokenizer = _checkpoint.read_tokenizer(spec.model, self.options)
         self.sources = {**_checkpoint.sources(spec.model, self.config, self.tokenizer), "dtype": self.dtype}
