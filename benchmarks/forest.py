@@ -28,8 +28,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2
 from needle import cost, forest, grid, haystack, pocket, running, tasks, template
 from needle.attention import choose
 from needle.cache import NAME, Walk
-from needle.engines._forest import CHUNK, Walker, _batches
+from needle.engines._forest import Walker, _batches
 from needle.engines._ways import Draft
+from needle.engines.transformers import _chunk
 from needle.planning import estimate
 from needle.prompt import Builder
 from needle.types import Prompt
@@ -138,11 +139,11 @@ def generate(model: Any, ids: Any, tokens: int) -> None:
 
 @torch.inference_mode()
 def time_forest(
-    model: Any, kernel: str, prompts: list[Prompt], drafts: list[Draft], device: str
+    model: Any, kernel: str, prompts: list[Prompt], drafts: list[Draft], device: str, chunk: int
 ) -> tuple[float, float, int]:
     """Trunks and question steps, decoding after them, and the peak growth of memory in bytes."""
     plan = forest.plan([p.ids for p in prompts])
-    walker = TimedWalker(model, Walk(model.config.num_hidden_layers, kernel), CHUNK)
+    walker = TimedWalker(model, Walk(model.config.num_hidden_layers, kernel), chunk)
     ends = frozenset([model.config.eos_token_id]) if isinstance(model.config.eos_token_id, int) else frozenset()
     prefill = decode = 0.0
     with Peak(device) as peak:
@@ -223,13 +224,14 @@ def compare(options: argparse.Namespace) -> Row:
     costs = cost.of(model.config, dtype.itemsize)
     longest = grid.size(options.max_len)
     prompts, drafts = build_prompts(options.grid, longest, costs)
-    found = estimate(prompts, costs, CHUNK)
+    chunk = _chunk(None, options.device)
+    found = estimate(prompts, costs, chunk)
     stock = model.config._attn_implementation
     kernel = choose("auto", torch.device(options.device), dtype)
     with torch.inference_mode():
         model(torch.zeros(1, 256, dtype=torch.long, device=options.device))
     model.set_attn_implementation(NAME)
-    ours, our_decode, growth = time_forest(model, kernel, prompts, drafts, options.device)
+    ours, our_decode, growth = time_forest(model, kernel, prompts, drafts, options.device, chunk)
     model.set_attn_implementation(stock)
     plain, decode = time_plain(model, prompts, options.device, options.best_of)
     product, attention = ceilings(options.device, dtype)

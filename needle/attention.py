@@ -10,7 +10,7 @@ Source of the merge: Dao et al. 2022, "FlashAttention", and flash-decoding's spl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,9 @@ The queries are all of own, or its last one alone."""
 
 Half = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
 """(query, keys, values, scale, causal) to the output over these keys and its log-sum-exp, (1, heads, at least n)."""
+
+Pair = tuple[Tensor, Tensor]
+"""Keys and values."""
 
 
 def eager(q: Tensor, past_k: Tensor, past_v: Tensor, own_k: Tensor, own_v: Tensor, scale: float) -> Tensor:
@@ -46,27 +49,61 @@ def merged(half: Half) -> Kernel:
     """Attention over past and own, weighed by how much of the softmax's mass each holds."""
 
     def kernel(q: Tensor, past_k: Tensor, past_v: Tensor, own_k: Tensor, own_v: Tensor, scale: float) -> Tensor:
-        n = q.shape[2]
-        # One query at the end of its own sees all of it; more than one must be all there is of own (top-left causal).
-        own, own_mass = half(q, own_k, own_v, scale, n > 1)
-        if not past_k.shape[2]:
-            return own
-        # All queries see the same past, so heads that share a kv head go in as further rows: a long past is not copied.
-        rows = q.reshape(1, past_k.shape[1], -1, q.shape[3])
-        past, past_mass = half(rows, past_k, past_v, scale, False)
-        # CUDA kernels may pad the rows of the log-sum-exp.
-        past_mass = past_mass[..., : rows.shape[2]].reshape(1, -1, n)
-        share = torch.sigmoid(past_mass - own_mass[..., :n]).unsqueeze(-1)
-        return torch.lerp(own.float(), past.reshape(own.shape).float(), share).to(q.dtype)
+        return _together(half, [q], (past_k, past_v), [past_k.shape[2]], [(own_k, own_v)], scale)
 
     return kernel
+
+
+def forked(
+    name: str, queries: Sequence[Tensor], trunk: Pair, cuts: Sequence[int], owns: Sequence[Pair], scale: float
+) -> Tensor:
+    """Attention of forks: `queries[i]` see the trunk up to `cuts[i]`, and `owns[i]`; (1, heads, all queries, dim)."""
+    if half := HALVES.get(name):
+        return _together(half, queries, trunk, cuts, owns, scale)
+    kernel, (keys, values) = KERNELS[name], trunk
+    found = [
+        kernel(q, keys[:, :, :cut], values[:, :, :cut], *own, scale)
+        for q, cut, own in zip(queries, cuts, owns, strict=True)
+    ]
+    return torch.cat(found, 2)
+
+
+def _together(
+    half: Half, queries: Sequence[Tensor], trunk: Pair, cuts: Sequence[int], owns: Sequence[Pair], scale: float
+) -> Tensor:
+    """As `forked`; what lies between two cuts is met once, by the queries of all forks that are cut beyond it."""
+    order = sorted(range(len(cuts)), key=lambda i: -cuts[i])
+    sizes = [q.shape[2] for q in queries]
+    # One query at the end of its own sees all of it; more than one must be all there is of own (top-left causal).
+    found = [half(q, *own, scale, q.shape[2] > 1) for q, own in zip(queries, owns, strict=True)]
+    # All queries of a fork see the same trunk, so heads that share a kv head go in as further rows: it is not copied.
+    kv_heads = owns[0][0].shape[1]
+    rows = _joined([queries[i].reshape(1, kv_heads, -1, queries[i].shape[3]) for i in order])
+    out = _joined([found[i][0].reshape(1, kv_heads, -1, rows.shape[3]) for i in order]).float()
+    # CUDA kernels may pad the rows of the log-sum-exp.
+    mass = _joined([found[i][1][..., : sizes[i]].reshape(1, kv_heads, -1) for i in order])
+    share = rows.shape[2] // sum(sizes)
+    reach = 0
+    for at, below in zip(order, [*(cuts[i] for i in order[1:]), 0], strict=True):
+        reach += share * sizes[at]
+        if cuts[at] > below:
+            keys, values = (t[:, :, below : cuts[at]] for t in trunk)
+            past, past_mass = half(rows[:, :, :reach], keys, values, scale, False)
+            past_mass = past_mass[..., :reach]
+            out[:, :, :reach].lerp_(past.float(), torch.sigmoid(past_mass - mass[..., :reach]).unsqueeze(-1))
+            mass[..., :reach] = torch.logaddexp(past_mass, mass[..., :reach])
+    parts = dict(zip(order, out.split([share * sizes[i] for i in order], 2), strict=True))
+    return _joined([parts[i].reshape(queries[i].shape) for i in range(len(order))]).to(rows.dtype)
 
 
 def flash_cpu(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
     """PyTorch's flash kernel for the CPU."""
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    out, mass = kernel(q, _wide(k, q), _wide(v, q), 0.0, causal, scale=scale)
-    return out, mass
+    # A kv head as an entry of the batch: its heads then read it in place, a copy each that is none.
+    kv_heads, group = k.shape[1], q.shape[1] // k.shape[1]
+    k, v = (t.transpose(0, 1).expand(-1, group, -1, -1) for t in (k, v))
+    out, mass = kernel(q.reshape(kv_heads, group, *q.shape[2:]), k, v, 0.0, causal, scale=scale)
+    return out.reshape(q.shape), mass.reshape(*q.shape[:2], -1)
 
 
 def flash_cuda(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
@@ -94,14 +131,13 @@ def flash_3(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> tupl
     return out.transpose(1, 2), mass
 
 
-KERNELS: dict[str, Kernel] = {
-    "flash_attention_3": merged(flash_3),
-    "flash_attention_2": merged(flash_2),
-    "torch-flash-cuda": merged(flash_cuda),
-    "torch-flash-cpu": merged(flash_cpu),
-    "sdpa": sdpa,
-    "eager": eager,
+HALVES: dict[str, Half] = {
+    "flash_attention_3": flash_3,
+    "flash_attention_2": flash_2,
+    "torch-flash-cuda": flash_cuda,
+    "torch-flash-cpu": flash_cpu,
 }
+KERNELS: dict[str, Kernel] = {**{name: merged(half) for name, half in HALVES.items()}, "sdpa": sdpa, "eager": eager}
 
 
 def choose(asked: str, device: torch.device, dtype: torch.dtype) -> str:
@@ -113,6 +149,11 @@ def choose(asked: str, device: torch.device, dtype: torch.dtype) -> str:
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
         return "torch-flash-cuda"
     return "sdpa"
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Along the tokens; one part alone is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
 def _wide(t: Tensor, q: Tensor) -> Tensor:

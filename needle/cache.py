@@ -99,16 +99,10 @@ class Layer(CacheLayerMixin):
             self.fork_values[:, :, at : at + count] = values[:, :, row : row + count]
             row += count
 
-    def seen(self, branch: Branch, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Keys and values of the trunk up to the fork's cut, and of its own, the step's `count` tokens included."""
-        past = slice(0, branch.cut)
+    def own(self, branch: Branch, count: int) -> attention.Pair:
+        """Keys and values that a fork has beside the trunk, the step's `count` tokens included."""
         own = slice(branch.base, branch.base + branch.length + count)
-        return (
-            self.keys[:, :, past],
-            self.values[:, :, past],
-            self.fork_keys[:, :, own],
-            self.fork_values[:, :, own],
-        )
+        return self.fork_keys[:, :, own], self.fork_values[:, :, own]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """(keys, offset), as transformers asks; no mask is made of it."""
@@ -134,7 +128,7 @@ class Walk(Cache):
         self.capacity = 0
         self.fork_capacity = 0
         self.step = Step([], [])
-        self.kernel = attention.KERNELS[kernel]
+        self.kernel = kernel
         super().__init__(layers=[Layer(self, at == layers - 1) for at in range(layers)])
 
     def reserve(self, capacity: int) -> None:
@@ -166,12 +160,14 @@ class Walk(Cache):
         """Attention of the step's tokens in one layer, shapes as in `needle.attention`."""
         if not self.step.branches:
             past = key.shape[2] - query.shape[2]
-            return self.kernel(query, key[:, :, :past], value[:, :, :past], key[:, :, past:], value[:, :, past:], scale)
-        out = []
-        for branch, own in zip(self.step.branches, query.split(self.step.counts, dim=2), strict=True):
-            past_k, past_v, own_k, own_v = self.layers[layer].seen(branch, own.shape[2])
-            out.append(self.kernel(own, past_k, past_v, own_k, own_v, scale))
-        return torch.cat(out, dim=2)
+            return attention.KERNELS[self.kernel](
+                query, key[:, :, :past], value[:, :, :past], key[:, :, past:], value[:, :, past:], scale
+            )
+        room = self.layers[layer]
+        owns = [room.own(branch, count) for branch, count in zip(self.step.branches, self.step.counts, strict=True)]
+        cuts = [branch.cut for branch in self.step.branches]
+        queries = query.split(self.step.counts, dim=2)
+        return attention.forked(self.kernel, queries, (room.keys, room.values), cuts, owns, scale)
 
 
 _WALK: ContextVar[Walk] = ContextVar("walk")

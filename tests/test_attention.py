@@ -122,6 +122,56 @@ def test_rows_of_a_group_go_back_to_their_heads() -> None:
     torch.testing.assert_close(attention.merged(half)(*given_states, 1.0), given_states[0])
 
 
+# Forks on one trunk.
+
+FORKS = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 6), st.booleans()), min_size=1, max_size=6)
+"""Of each its cut, its own tokens, and whether it brings only the last of them."""
+
+
+def forks_of(
+    shape: list[tuple[int, int, bool]], heads: int, ratio: int, dim: int
+) -> tuple[list[Tensor], tuple[Tensor, Tensor], list[int], list[tuple[Tensor, Tensor]]]:
+    trunk = states(0, heads, ratio, dim, 40, 1, 1)[1:3]
+    made = [states(i + 1, heads, ratio, dim, 0, own, 1 if last else own) for i, (_, own, last) in enumerate(shape)]
+    return [m[0] for m in made], (trunk[0], trunk[1]), [cut for cut, _, _ in shape], [(m[3], m[4]) for m in made]
+
+
+@pytest.mark.parametrize("name", CPU)
+@settings(max_examples=40)
+@given(shape=FORKS, group=st.sampled_from([(1, 1), (4, 4), (6, 3), (4, 1)]), dim=st.sampled_from([8, 64]))
+@example(shape=[(0, 1, True), (40, 3, False), (40, 2, True), (0, 5, False)], group=(4, 2), dim=8)
+def test_forks_see_the_trunk_up_to_their_cut_and_their_own(
+    name: str, shape: list[tuple[int, int, bool]], group: tuple[int, int], dim: int
+) -> None:
+    queries, trunk, cuts, owns = forks_of(shape, *group, dim)
+    found = attention.forked(name, queries, trunk, cuts, owns, dim**-0.5)
+    assert found.shape == (1, group[0], sum(q.shape[2] for q in queries), dim)
+    for out, q, cut, own in zip(found.split([q.shape[2] for q in queries], 2), queries, cuts, owns, strict=True):
+        past = [t[:, :, :cut] for t in trunk]
+        assert relative(out, by_hand(q, past[0], past[1], *own, dim**-0.5)) < 1e-5
+
+
+@given(shape=FORKS)
+def test_forks_read_the_trunk_once(shape: list[tuple[int, int, bool]]) -> None:
+    """Each of its keys is met in one call, by all rows that see it, whatever the number of forks."""
+    right, met = attention.flash_cpu, []
+
+    def half(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
+        if k.shape[2] and k.data_ptr() >= trunk[0].data_ptr() and k.data_ptr() < trunk[0].data_ptr() + room:
+            met.append((k.shape[2], q.shape[2]))
+        return right(q, k, v, scale, causal)
+
+    queries, trunk, cuts, owns = forks_of(shape, 2, 2, 8)
+    room = 40 * 8 * trunk[0].element_size()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(attention.HALVES, "counting", half)
+        attention.forked("counting", queries, trunk, cuts, owns, 1.0)
+    assert sum(keys for keys, _ in met) == max(cuts)
+    assert sum(keys * rows for keys, rows in met) == sum(
+        2 * q.shape[2] * cut for q, cut in zip(queries, cuts, strict=True)
+    )
+
+
 # The flash-attn packages and CUDA.
 
 
@@ -171,6 +221,22 @@ def test_cuda_kernels_stay_near_the_formula(name: str, ratio: int, past: int, ow
         pytest.importorskip(package)
     given_states = states(0, 8, ratio, 64, past, own, n, dtype=torch.bfloat16, device="cuda")
     assert relative(KERNELS[name](*given_states, 0.125), by_hand(*given_states, 0.125)) < 1e-2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", ["torch-flash-cuda", "flash_attention_2", "flash_attention_3"])
+@pytest.mark.parametrize("ratio", [1, 2, 8])
+def test_cuda_forks_stay_near_the_formula(name: str, ratio: int) -> None:
+    package = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}.get(name)
+    if package:
+        pytest.importorskip(package)
+    queries, trunk, cuts, owns = forks_of([(40, 3, False), (0, 2, False), (17, 6, True), (17, 5, False)], 8, ratio, 64)
+    to = {"device": "cuda", "dtype": torch.bfloat16}
+    queries, trunk = [q.to(**to) for q in queries], (trunk[0].to(**to), trunk[1].to(**to))
+    owns = [(k.to(**to), v.to(**to)) for k, v in owns]
+    found = attention.forked(name, queries, trunk, cuts, owns, 0.125).split([q.shape[2] for q in queries], 2)
+    for out, q, cut, own in zip(found, queries, cuts, owns, strict=True):
+        assert relative(out, by_hand(q, trunk[0][:, :, :cut], trunk[1][:, :, :cut], *own, 0.125)) < 2e-2
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from needle import cache as caches
-from needle.attention import KERNELS
 from needle.cache import NAME, Branch, Walk
 from needle.engines._forest import Walker
 
@@ -49,14 +48,15 @@ def grow(walk: Walk, *tokens: int) -> list[int]:
 
 
 def fork(walk: Walk, branches: list[Branch], *tokens: list[int]) -> list[tuple[list[int], list[int]]]:
-    """Feed the forks in one step; (past, own) as attention gets to see it of each."""
+    """Feed the forks in one step; (trunk up to the cut, own) as attention gets to see it of each."""
     layer = walk.layers[-1]
     with walk.stepping(branches, [len(t) for t in tokens]):
         layer.update(*states(*(token for t in tokens for token in t)))
-        seen = [layer.seen(branch, len(t)) for branch, t in zip(branches, tokens, strict=True)]
+        owns = [layer.own(branch, len(t)) for branch, t in zip(branches, tokens, strict=True)]
     for branch, t in zip(branches, tokens, strict=True):
         branch.length += len(t)
-    return [(tokens_of(past_k, past_v), tokens_of(own_k, own_v)) for past_k, past_v, own_k, own_v in seen]
+    trunk = tokens_of(layer.keys[:, :, : walk.length], layer.values[:, :, : walk.length]) if walk.length else []
+    return [(trunk[: branch.cut], tokens_of(*own)) for branch, own in zip(branches, owns, strict=True)]
 
 
 def walk_of(capacity: int, layers: int = 2) -> Walk:
@@ -272,7 +272,3 @@ def test_attention_that_no_kernel_here_computes_is_refused(more: str) -> None:
         assert attend(module, q, q, q, None, **{more: None})[0].shape == (1, 3, HEADS, DIM)
         with pytest.raises(NotImplementedError, match=more):
             attend(module, q, q, q, None, **{more: 30.0})
-
-
-def test_kernels_are_known_by_name() -> None:
-    assert Walk(1, "torch-flash-cpu").kernel is KERNELS["torch-flash-cpu"]

@@ -13,6 +13,7 @@ import transformers
 
 from needle import cost, template
 from needle.engines import _checkpoint, _choice
+from needle.engines._forest import CHUNK
 from needle.engines._sampling import Sampling
 from needle.engines._ways import Draft, Reply, Way
 from needle.errors import UsageError
@@ -148,9 +149,9 @@ def _kernel(asked: str, device: str) -> str | None:
 
 
 def _chunk(asked: object, device: str) -> int:
-    """Tokens fed at once: enough to keep the device busy, few enough that activations stay small beside the weights."""
+    """Tokens fed at once: enough to keep the device busy, few enough that activations stay small beside the cache."""
     if asked is None:
-        return 8192 if device.startswith("cuda") else 4096
+        return 8192 if device.startswith("cuda") else CHUNK
     if not isinstance(asked, int) or asked < 1:
         raise UsageError(f"--prefill-chunk {asked} is below 1")
     return asked
