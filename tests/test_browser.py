@@ -141,7 +141,11 @@ def box(page: Page, row: int, column: int, picture: int = 0) -> dict[str, float]
 
 
 def click(page: Page, row: int, column: int, picture: int = 0, across: float = 0.5, down: float = 0.5) -> None:
-    """Click in a cell, at a share of its width and height, once Plotly has seen the pointer there."""
+    """Click in a cell, at a share of its width and height, once Plotly has seen the pointer there.
+
+    A click while the page is still being drawn goes to a picture that is about to be replaced.
+    """
+    page.locator('[data-test-script-state="notRunning"]').wait_for()
     found = box(page, row, column, picture)
     page.mouse.move(found["x"] + across * found["width"], found["y"] + down * found["height"], steps=3)
     told = f"{length_label(LENGTHS[column])} · depth {depth_label(DEPTHS[row])}"
