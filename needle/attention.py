@@ -16,16 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Kernel = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
-"""(query, past keys, past values, own keys, own values, scale) to an output of the query's shape.
+Pair = tuple[Tensor, Tensor]
+"""Keys and values."""
 
-The queries are all of own, or its last one alone."""
+Kernel = Callable[[Sequence[Tensor], Pair, Sequence[int], Sequence[Pair], float], Tensor]
+"""(queries, trunk, cuts, owns, scale) to (1, heads, all queries, dim): `queries[i]` see the trunk up to `cuts[i]`, and
+`owns[i]`. They are all of that own, or its last one alone. A trunk that grows is one fork at its end."""
+
+One = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
+"""(query, past keys, past values, own keys, own values, scale) to an output of the query's shape."""
 
 Half = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
 """(query, keys, values, scale, causal) to the output over these keys and its log-sum-exp, (1, heads, at least n)."""
-
-Pair = tuple[Tensor, Tensor]
-"""Keys and values."""
 
 
 def eager(q: Tensor, past_k: Tensor, past_v: Tensor, own_k: Tensor, own_v: Tensor, scale: float) -> Tensor:
@@ -45,55 +47,55 @@ def sdpa(q: Tensor, past_k: Tensor, past_v: Tensor, own_k: Tensor, own_v: Tensor
     return F.scaled_dot_product_attention(q, k, v, attn_mask=_seen(q, k), scale=scale, enable_gqa=grouped)
 
 
-def merged(half: Half) -> Kernel:
-    """Attention over past and own, weighed by how much of the softmax's mass each holds."""
+def each(one: One) -> Kernel:
+    """A kernel that meets forks one by one."""
 
-    def kernel(q: Tensor, past_k: Tensor, past_v: Tensor, own_k: Tensor, own_v: Tensor, scale: float) -> Tensor:
-        return _together(half, [q], (past_k, past_v), [past_k.shape[2]], [(own_k, own_v)], scale)
+    def kernel(
+        queries: Sequence[Tensor], trunk: Pair, cuts: Sequence[int], owns: Sequence[Pair], scale: float
+    ) -> Tensor:
+        keys, values = trunk
+        found = [
+            one(q, keys[:, :, :cut], values[:, :, :cut], *own, scale)
+            for q, cut, own in zip(queries, cuts, owns, strict=True)
+        ]
+        return _joined(found)
 
     return kernel
 
 
-def forked(
-    name: str, queries: Sequence[Tensor], trunk: Pair, cuts: Sequence[int], owns: Sequence[Pair], scale: float
-) -> Tensor:
-    """Attention of forks: `queries[i]` see the trunk up to `cuts[i]`, and `owns[i]`; (1, heads, all queries, dim)."""
-    if half := HALVES.get(name):
-        return _together(half, queries, trunk, cuts, owns, scale)
-    kernel, (keys, values) = KERNELS[name], trunk
-    found = [
-        kernel(q, keys[:, :, :cut], values[:, :, :cut], *own, scale)
-        for q, cut, own in zip(queries, cuts, owns, strict=True)
-    ]
-    return torch.cat(found, 2)
+def merged(half: Half) -> Kernel:
+    """A kernel over trunk and own, each weighed by how much of the softmax's mass it holds.
 
+    What lies between two cuts is met once, by the queries of all forks that are cut beyond it.
+    """
 
-def _together(
-    half: Half, queries: Sequence[Tensor], trunk: Pair, cuts: Sequence[int], owns: Sequence[Pair], scale: float
-) -> Tensor:
-    """As `forked`; what lies between two cuts is met once, by the queries of all forks that are cut beyond it."""
-    order = sorted(range(len(cuts)), key=lambda i: -cuts[i])
-    sizes = [q.shape[2] for q in queries]
-    # One query at the end of its own sees all of it; more than one must be all there is of own (top-left causal).
-    found = [half(q, *own, scale, q.shape[2] > 1) for q, own in zip(queries, owns, strict=True)]
-    # All queries of a fork see the same trunk, so heads that share a kv head go in as further rows: it is not copied.
-    kv_heads = owns[0][0].shape[1]
-    rows = _joined([queries[i].reshape(1, kv_heads, -1, queries[i].shape[3]) for i in order])
-    out = _joined([found[i][0].reshape(1, kv_heads, -1, rows.shape[3]) for i in order]).float()
-    # CUDA kernels may pad the rows of the log-sum-exp.
-    mass = _joined([found[i][1][..., : sizes[i]].reshape(1, kv_heads, -1) for i in order])
-    share = rows.shape[2] // sum(sizes)
-    reach = 0
-    for at, below in zip(order, [*(cuts[i] for i in order[1:]), 0], strict=True):
-        reach += share * sizes[at]
-        if cuts[at] > below:
-            keys, values = (t[:, :, below : cuts[at]] for t in trunk)
-            past, past_mass = half(rows[:, :, :reach], keys, values, scale, False)
-            past_mass = past_mass[..., :reach]
-            out[:, :, :reach].lerp_(past.float(), torch.sigmoid(past_mass - mass[..., :reach]).unsqueeze(-1))
-            mass[..., :reach] = torch.logaddexp(past_mass, mass[..., :reach])
-    parts = dict(zip(order, out.split([share * sizes[i] for i in order], 2), strict=True))
-    return _joined([parts[i].reshape(queries[i].shape) for i in range(len(order))]).to(rows.dtype)
+    def kernel(
+        queries: Sequence[Tensor], trunk: Pair, cuts: Sequence[int], owns: Sequence[Pair], scale: float
+    ) -> Tensor:
+        order = sorted(range(len(cuts)), key=lambda i: -cuts[i])
+        sizes = [q.shape[2] for q in queries]
+        # One query at the end of its own sees all of it; more than one must be all there is of own (top-left causal).
+        found = [half(q, *own, scale, q.shape[2] > 1) for q, own in zip(queries, owns, strict=True)]
+        # A fork's queries see the same trunk: heads that share a kv head go in as further rows, and it is not copied.
+        kv_heads = owns[0][0].shape[1]
+        rows = _joined([queries[i].reshape(1, kv_heads, -1, queries[i].shape[3]) for i in order])
+        out = _joined([found[i][0].reshape(1, kv_heads, -1, rows.shape[3]) for i in order]).float()
+        # CUDA kernels may pad the rows of the log-sum-exp.
+        mass = _joined([found[i][1][..., : sizes[i]].reshape(1, kv_heads, -1) for i in order])
+        group = rows.shape[2] // sum(sizes)
+        reach = 0
+        for at, below in zip(order, [*(cuts[i] for i in order[1:]), 0], strict=True):
+            reach += group * sizes[at]
+            if cuts[at] > below:
+                keys, values = (t[:, :, below : cuts[at]] for t in trunk)
+                past, past_mass = half(rows[:, :, :reach], keys, values, scale, False)
+                past_mass = past_mass[..., :reach]
+                out[:, :, :reach].lerp_(past.float(), torch.sigmoid(past_mass - mass[..., :reach]).unsqueeze(-1))
+                mass[..., :reach] = torch.logaddexp(past_mass, mass[..., :reach])
+        parts = dict(zip(order, out.split([group * sizes[i] for i in order], 2), strict=True))
+        return _joined([parts[i].reshape(queries[i].shape) for i in range(len(order))]).to(rows.dtype)
+
+    return kernel
 
 
 def flash_cpu(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
@@ -131,13 +133,14 @@ def flash_3(q: Tensor, k: Tensor, v: Tensor, scale: float, causal: bool) -> tupl
     return out.transpose(1, 2), mass
 
 
-HALVES: dict[str, Half] = {
-    "flash_attention_3": flash_3,
-    "flash_attention_2": flash_2,
-    "torch-flash-cuda": flash_cuda,
-    "torch-flash-cpu": flash_cpu,
+KERNELS: dict[str, Kernel] = {
+    "flash_attention_3": merged(flash_3),
+    "flash_attention_2": merged(flash_2),
+    "torch-flash-cuda": merged(flash_cuda),
+    "torch-flash-cpu": merged(flash_cpu),
+    "sdpa": each(sdpa),
+    "eager": each(eager),
 }
-KERNELS: dict[str, Kernel] = {**{name: merged(half) for name, half in HALVES.items()}, "sdpa": sdpa, "eager": eager}
 
 
 def choose(asked: str, device: torch.device, dtype: torch.dtype) -> str:

@@ -128,7 +128,7 @@ class Walk(Cache):
         self.capacity = 0
         self.fork_capacity = 0
         self.step = Step([], [])
-        self.kernel = kernel
+        self.kernel = attention.KERNELS[kernel]
         super().__init__(layers=[Layer(self, at == layers - 1) for at in range(layers)])
 
     def reserve(self, capacity: int) -> None:
@@ -160,14 +160,12 @@ class Walk(Cache):
         """Attention of the step's tokens in one layer, shapes as in `needle.attention`."""
         if not self.step.branches:
             past = key.shape[2] - query.shape[2]
-            return attention.KERNELS[self.kernel](
-                query, key[:, :, :past], value[:, :, :past], key[:, :, past:], value[:, :, past:], scale
-            )
+            return self.kernel([query], (key, value), [past], [(key[:, :, past:], value[:, :, past:])], scale)
         room = self.layers[layer]
         owns = [room.own(branch, count) for branch, count in zip(self.step.branches, self.step.counts, strict=True)]
         cuts = [branch.cut for branch in self.step.branches]
         queries = query.split(self.step.counts, dim=2)
-        return attention.forked(self.kernel, queries, (room.keys, room.values), cuts, owns, scale)
+        return self.kernel(queries, (room.keys, room.values), cuts, owns, scale)
 
 
 _WALK: ContextVar[Walk] = ContextVar("walk")

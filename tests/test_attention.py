@@ -41,6 +41,12 @@ def states(seed: int, heads: int, ratio: int, dim: int, past: int, own: int, n: 
     return [t.to(**more) for t in made] if more else made
 
 
+def attend(kernel: attention.Kernel, *given_states: Any) -> Tensor:
+    """One fork at the end of its past, which is how a trunk grows, too."""
+    q, past_k, past_v, own_k, own_v, scale = given_states
+    return kernel([q], (past_k, past_v), [past_k.shape[2]], [(own_k, own_v)], scale)
+
+
 def relative(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected).norm() / expected.norm())
 
@@ -68,7 +74,7 @@ def shapes(draw: st.DrawFn) -> dict[str, int]:
 @example(shape={"heads": 4, "ratio": 2, "dim": 64, "past": 7, "own": 9, "n": 1, "seed": 0}, scale=None)
 def test_kernels_compute_the_formula(name: str, shape: dict[str, int], scale: float | None) -> None:
     given_states, scale = states(**shape), scale or shape["dim"] ** -0.5
-    found = KERNELS[name](*given_states, scale)
+    found = attend(KERNELS[name], *given_states, scale)
     assert found.shape == given_states[0].shape
     assert relative(found, by_hand(*given_states, scale)) < 1e-5
 
@@ -78,7 +84,7 @@ def test_kernels_compute_the_formula(name: str, shape: dict[str, int], scale: fl
 @pytest.mark.parametrize(("past", "own", "n"), [(0, 40, 40), (90, 40, 40), (90, 1, 1), (90, 12, 1)])
 def test_half_precision_stays_near_the_formula(name: str, dtype: torch.dtype, past: int, own: int, n: int) -> None:
     given_states = states(0, 6, 3, 32, past, own, n, dtype=dtype)
-    found = KERNELS[name](*given_states, 32**-0.5)
+    found = attend(KERNELS[name], *given_states, 32**-0.5)
     assert found.dtype == dtype
     assert relative(found, by_hand(*given_states, 32**-0.5)) < 1e-2
 
@@ -92,7 +98,7 @@ def test_one_half_may_hold_all_of_the_mass(name: str, side: str, strength: float
     direction = torch.ones(16) / 4
     q[:] = direction
     (past_k if side == "past" else own_k)[:, :, 0] = strength * direction
-    found = KERNELS[name](q, past_k, past_v, own_k, own_v, 1.0)
+    found = attend(KERNELS[name], q, past_k, past_v, own_k, own_v, 1.0)
     winner = (past_v if side == "past" else own_v)[:, :, 0].repeat_interleave(2, dim=1)
     torch.testing.assert_close(found, winner[:, :, None].expand_as(found), rtol=1e-4, atol=1e-4)
 
@@ -108,7 +114,7 @@ def test_halves_are_weighed_by_their_mass(lead: float) -> None:
         mass[..., q.shape[2] :] = float("nan")
         return torch.full_like(q, float(past)), mass
 
-    share = attention.merged(half)(*states(0, 4, 2, 8, 7, 5, 5), 1.0)
+    share = attend(attention.merged(half), *states(0, 4, 2, 8, 7, 5, 5), 1.0)
     torch.testing.assert_close(share, torch.full((1, 4, 5, 8), lead).sigmoid())
 
 
@@ -119,7 +125,7 @@ def test_rows_of_a_group_go_back_to_their_heads() -> None:
         return q.clone(), q[..., 0]
 
     given_states = states(0, 6, 3, 8, 7, 5, 5)
-    torch.testing.assert_close(attention.merged(half)(*given_states, 1.0), given_states[0])
+    torch.testing.assert_close(attend(attention.merged(half), *given_states, 1.0), given_states[0])
 
 
 # Forks on one trunk.
@@ -144,7 +150,7 @@ def test_forks_see_the_trunk_up_to_their_cut_and_their_own(
     name: str, shape: list[tuple[int, int, bool]], group: tuple[int, int], dim: int
 ) -> None:
     queries, trunk, cuts, owns = forks_of(shape, *group, dim)
-    found = attention.forked(name, queries, trunk, cuts, owns, dim**-0.5)
+    found = KERNELS[name](queries, trunk, cuts, owns, dim**-0.5)
     assert found.shape == (1, group[0], sum(q.shape[2] for q in queries), dim)
     for out, q, cut, own in zip(found.split([q.shape[2] for q in queries], 2), queries, cuts, owns, strict=True):
         past = [t[:, :, :cut] for t in trunk]
@@ -163,9 +169,7 @@ def test_forks_read_the_trunk_once(shape: list[tuple[int, int, bool]]) -> None:
 
     queries, trunk, cuts, owns = forks_of(shape, 2, 2, 8)
     room = 40 * 8 * trunk[0].element_size()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(attention.HALVES, "counting", half)
-        attention.forked("counting", queries, trunk, cuts, owns, 1.0)
+    attention.merged(half)(queries, trunk, cuts, owns, 1.0)
     assert sum(keys for keys, _ in met) == max(cuts)
     assert sum(keys * rows for keys, rows in met) == sum(
         2 * q.shape[2] * cut for q, cut in zip(queries, cuts, strict=True)
@@ -208,7 +212,7 @@ def test_flash_attn_is_called_as_it_promises(
     module.flash_attn_func = function  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, package, module)
     given_states = states(0, 6, 3, 16, past, own, n)
-    assert relative(KERNELS[name](*given_states, 0.25), by_hand(*given_states, 0.25)) < 1e-5
+    assert relative(attend(KERNELS[name], *given_states, 0.25), by_hand(*given_states, 0.25)) < 1e-5
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -220,7 +224,7 @@ def test_cuda_kernels_stay_near_the_formula(name: str, ratio: int, past: int, ow
     if package:
         pytest.importorskip(package)
     given_states = states(0, 8, ratio, 64, past, own, n, dtype=torch.bfloat16, device="cuda")
-    assert relative(KERNELS[name](*given_states, 0.125), by_hand(*given_states, 0.125)) < 1e-2
+    assert relative(attend(KERNELS[name], *given_states, 0.125), by_hand(*given_states, 0.125)) < 1e-2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -234,7 +238,7 @@ def test_cuda_forks_stay_near_the_formula(name: str, ratio: int) -> None:
     to = {"device": "cuda", "dtype": torch.bfloat16}
     queries, trunk = [q.to(**to) for q in queries], (trunk[0].to(**to), trunk[1].to(**to))
     owns = [(k.to(**to), v.to(**to)) for k, v in owns]
-    found = attention.forked(name, queries, trunk, cuts, owns, 0.125).split([q.shape[2] for q in queries], 2)
+    found = KERNELS[name](queries, trunk, cuts, owns, 0.125).split([q.shape[2] for q in queries], 2)
     for out, q, cut, own in zip(found, queries, cuts, owns, strict=True):
         assert relative(out, by_hand(q, trunk[0][:, :, :cut], trunk[1][:, :, :cut], *own, 0.125)) < 2e-2
 
