@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from needle import store
+from needle import series, store
 from needle.comparison import Comparison, Contrast, compare
 from needle.types import Cell, Grid, Result, RunSpec
 
 GRID = Grid((1024, 2048, 4096, 8192, 16384), tuple(d / 10 for d in range(11)))
+SMALL = Grid((1024, 2048, 4096), (0.0, 0.5, 1.0), 2)
 Scores = Callable[[Cell], float | None]
 """A cell's score; None where it fails."""
 
@@ -52,6 +53,14 @@ def _result(key: str, cell: Cell, score: float | None, digest: str | None) -> Re
 def up_to(length: int) -> Scores:
     """A model that finds everything up to a length and nothing beyond."""
     return lambda cell: float(cell.length <= length)
+
+
+def training(root: Path, steps: tuple[int, ...] = (100, 200, 1000), **more: Any) -> series.Series:
+    """A training whose checkpoints find more and more; the only series in `root`."""
+    for at, step in enumerate(steps):
+        write(root, f"out/checkpoint-{step}", up_to(1024 << at), **{"grid": SMALL, **more})
+    (found,) = series.of(map(store.read, store.folders(root)))
+    return found
 
 
 def two(root: Path, first: Scores, second: Scores, one: Mapping[str, Any] | None = None, **other: Any) -> Comparison:
