@@ -29,9 +29,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2
 from needle import cost, forest, grid, haystack, pocket, running, tasks, template
 from needle.attention import choose
 from needle.cache import NAME, Walk
-from needle.engines._forest import Walker, _batches
+from needle.engines._forest import Walker, fork_batches
 from needle.engines._ways import Draft
-from needle.engines.transformers import _chunk
+from needle.engines.transformers import prefill_chunk
 from needle.planning import estimate
 from needle.prompt import Builder
 from needle.types import Prompt
@@ -160,7 +160,7 @@ def time_walk(
     for trunk in forest.plan([p.ids for p in prompts]).trunks:
         ids = prompts[trunk.source].ids
         took.append((seconds(device, lambda t=trunk, i=ids: walker.feed(i, t.keep, t.stop)), 0.0))
-        for batch in _batches(trunk.forks, prompts, drafts):
+        for batch in fork_batches(trunk.forks, prompts, drafts):
             walker.question = 0.0
             whole = seconds(device, lambda b=batch: walker.answer(b, prompts, drafts, ends))
             took.append((walker.question, whole - walker.question))
@@ -233,7 +233,7 @@ def compare(options: argparse.Namespace) -> Row:
     costs = cost.of(model.config, dtype.itemsize)
     longest = grid.size(options.max_len)
     prompts, drafts = build_prompts(options.grid, longest, costs)
-    chunk = _chunk(None, options.device)
+    chunk = prefill_chunk(None, options.device, costs)
     found = estimate(prompts, costs, chunk)
     stock = model.config._attn_implementation
     kernel = choose("auto", torch.device(options.device), dtype)

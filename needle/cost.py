@@ -71,16 +71,17 @@ def of(config: Any, width: int = 2) -> Cost:
     layer = 2.0 * (projections + 3 * hidden * active + router)
     # Queries are projected, for nothing, before a layer keeps its keys.
     kept = 2.0 * hidden * head_dim * (heads + 2 * kv_heads)
+    pair = 4.0 * heads * head_dim
     embeddings = text.vocab_size * hidden * (1 if getattr(text, "tie_word_embeddings", False) else 2)
     return Cost(
         linear=layers * layer,
-        attention=4.0 * layers * heads * head_dim,
+        attention=layers * pair,
         kv=2.0 * layers * kv_heads * head_dim * width,
         # The residual stream and its norm, the projections, and three inner rows of the MLP are alive at once.
         activation=float(width * (4 * hidden + 2 * head_dim * (heads + kv_heads) + 3 * active)),
         weights=float(width * (layers * (projections + 3 * hidden * there + router) + embeddings)),
         spared_linear=layer - kept,
-        spared_attention=4.0 * heads * head_dim,
+        spared_attention=pair,
     )
 
 

@@ -187,6 +187,19 @@ def test_all_forks_of_a_trunk_are_decoded_together(monkeypatch: pytest.MonkeyPat
     assert forwards.forks == [10] + [5] * (ROOM - 1)
 
 
+def test_forks_of_more_tokens_than_a_chunk_are_asked_in_turn_and_decoded_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = model_of("qwen3")
+    hay = prompts_of()[0].ids.tolist()
+    prompts = [prompt([*hay, i, i + 1]) for i in range(5)]
+    expected = plain(model, prompts)
+    forwards = Forwards(monkeypatch, model)
+    assert ids_of(walked(model, prompts, way=Forest("torch-flash-cpu", chunk=4))) == expected
+    assert max(forwards.trunk) == 4
+    assert forwards.forks == [4, 4, 2] + [5] * (ROOM - 1)
+
+
 def test_every_shared_token_is_fed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, prompts = model_of("llama"), prompts_of()
     forwards = Forwards(monkeypatch, model)

@@ -13,7 +13,8 @@ import torch
 import transformers
 from conftest import Done, copied, only_run, without_weights
 
-from needle import running
+from needle import cost, running
+from needle.engines.transformers import HELD, prefill_chunk
 from needle.types import Grid, RunSpec
 
 Needle = Callable[..., Done]
@@ -119,6 +120,17 @@ def test_dtype_is_that_of_the_weights(checkpoint: Checkpoint) -> None:
         engine = running.prepare(spec_of(own, dtype=asked), lambda _: None).engine
         assert engine.load()["dtype"] == asked
         assert {p.dtype for p in engine.model.parameters()} == {expected}
+
+
+@pytest.mark.parametrize(("hidden", "chunk"), [(64, 1024), (512, 512), (896, 256), (8192, 256)])
+def test_a_wide_model_is_fed_fewer_tokens_at_once_on_a_cpu(hidden: int, chunk: int) -> None:
+    config = transformers.Qwen2Config(
+        hidden_size=hidden, intermediate_size=5 * hidden, num_attention_heads=8, num_key_value_heads=2
+    )
+    costs = cost.of(config, 4)
+    assert prefill_chunk(None, "cpu", costs) == chunk
+    assert chunk == 256 or costs.activation * chunk <= HELD
+    assert (prefill_chunk(100, "cpu", costs), prefill_chunk(None, "cuda:0", costs)) == (100, 8192)
 
 
 def test_eager_attention_is_used_and_recorded(needle: Needle, checkpoint: Checkpoint, tmp_path: Path) -> None:

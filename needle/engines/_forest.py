@@ -7,9 +7,9 @@ goes on from the first one that is not. At a temperature, "choice" is the draw t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,10 +22,12 @@ from needle.forest import Fork
 from needle.types import Ids, Prompt
 
 CHUNK = 1024
-"""Tokens of a trunk in one forward: more are hardly faster on a CPU, and their activations outweigh a small cache."""
+"""Tokens in one forward where nothing else is said."""
 SMALLEST_CHUNK = 128
-FORK_TOKENS = CHUNK
-"""Tokens of all forks in one step: bounds the memory of their activations and logits."""
+FORK_TOKENS = 1024
+"""Tokens of all forks that are answered together: bounds their room in the cache, and the logits of a step."""
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -72,23 +74,28 @@ class Forest:
                 failed = describe(error)
             shared = (time.perf_counter() - began) / len(trunk.forks)
             if failed is None:
-                for batch in _batches(trunk.forks, prompts, drafts):
+                for batch in fork_batches(trunk.forks, prompts, drafts):
                     yield from _answer(walker, batch, prompts, drafts, ends, shared)
             else:
                 yield from ((fork.index, Reply([], shared, failed)) for fork in trunk.forks)
 
 
-def _batches(forks: Sequence[Fork], prompts: Sequence[Prompt], drafts: Sequence[Draft]) -> Iterator[list[Fork]]:
-    """Forks in groups that stay within `FORK_TOKENS`, at least one each."""
-    batch: list[Fork] = []
-    tokens = 0
-    for fork in forks:
-        size = len(prompts[fork.index].ids) - fork.cut + len(drafts[fork.index].ids)
-        if batch and tokens + size > FORK_TOKENS:
+def fork_batches(forks: Sequence[Fork], prompts: Sequence[Prompt], drafts: Sequence[Draft]) -> Iterator[list[Fork]]:
+    """Forks to be answered together: within `FORK_TOKENS`, at least one each."""
+    return _batches(forks, lambda f: len(prompts[f.index].ids) - f.cut + len(drafts[f.index].ids), FORK_TOKENS)
+
+
+def _batches(items: Sequence[T], tokens: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+    """Items in order, in groups of at most `limit` tokens, at least one each."""
+    batch: list[T] = []
+    total = 0
+    for item in items:
+        size = tokens(item)
+        if batch and total + size > limit:
             yield batch
-            batch, tokens = [], 0
-        batch.append(fork)
-        tokens += size
+            batch, total = [], 0
+        batch.append(item)
+        total += size
     if batch:
         yield batch
 
@@ -120,7 +127,7 @@ def _answer(
 
 
 class Walker:
-    """Feeds a model along a walk, at most `chunk` tokens of a trunk at once."""
+    """Feeds a model along a walk, at most `chunk` tokens of a trunk or of whole forks at once."""
 
     def __init__(self, model: Any, walk: Walk, chunk: int, sampling: Sampling = GREEDY) -> None:
         self.model, self.walk, self.chunk, self.sampling = model, walk, chunk, sampling
@@ -168,9 +175,10 @@ class Walker:
         drafts: Sequence[Draft],
         ends: frozenset[int],
     ) -> list[_Live]:
-        """All forks' replies: the question step with the drafts, then one token a step for those that differ."""
+        """All forks' replies: question steps with the drafts, then one token a step for those that differ."""
         lives = self._seated(forks, prompts, drafts)
-        self._question(lives, ends)
+        for batch in _batches(lives, lambda live: len(live.tail) + len(live.draft.ids), self.chunk):
+            self._question(batch, ends)
         while left := [live for live in lives if not live.done]:
             logits = self.step([live.branch for live in left], [live.out[-1:] for live in left], [1] * len(left))
             picked = self.sampling.picks(logits, [live.prompt for live in left], [len(live.out) for live in left])

@@ -20,6 +20,8 @@ from needle.errors import UsageError
 from needle.types import Answer, Prompt, RunSpec
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+HELD = 24 * 1024**2
+"""Bytes of a chunk's activations on a CPU. More are no faster, and the C library holds on to what was freed of them."""
 KERNELS = ("auto", "flash_attention_3", "flash_attention_2", "sdpa", "eager")
 
 
@@ -54,7 +56,7 @@ class Transformers:
         self.plan = str(self.options.get("plan", "forest"))
         if self.plan not in _choice.PLANS:
             raise UsageError(f"--plan '{self.plan}' is unknown; use {' or '.join(_choice.PLANS)}")
-        self.chunk = _chunk(self.options.get("prefill_chunk"), self.device)
+        self.chunk = prefill_chunk(self.options.get("prefill_chunk"), self.device, self.cost)
         self.model: Any = None
         self.way: Way
 
@@ -148,13 +150,19 @@ def _kernel(asked: str, device: str) -> str | None:
     return asked
 
 
-def _chunk(asked: object, device: str) -> int:
-    """Tokens fed at once: enough to keep the device busy, few enough that activations stay small beside the cache."""
-    if asked is None:
-        return 8192 if device.startswith("cuda") else CHUNK
-    if not isinstance(asked, int) or asked < 1:
-        raise UsageError(f"--prefill-chunk {asked} is below 1")
-    return asked
+def prefill_chunk(asked: object, device: str, costs: cost.Cost) -> int:
+    """Tokens fed at once: those asked for, else enough to keep the device busy and few enough that memory stays small.
+
+    On a CPU they are as many as keep activations within `HELD`, a power of two from 256 on.
+    """
+    if asked is not None:
+        if not isinstance(asked, int) or asked < 1:
+            raise UsageError(f"--prefill-chunk {asked} is below 1")
+        return asked
+    if device.startswith("cuda"):
+        return 8192
+    fitting = int(HELD / costs.activation) if device == "cpu" and costs.activation else CHUNK
+    return next((size for size in (CHUNK, CHUNK // 2) if size <= fitting), CHUNK // 4)
 
 
 def _dtype(asked: str, device: str, config: Any) -> torch.dtype:
