@@ -238,8 +238,9 @@ def score_label(score: float) -> str:
 
 
 def sure_label(confidence: float) -> str:
-    """A confidence 0–1 in whole per cent, rounded down: no number of cells makes it 100 %."""
-    return f"{min(math.floor(100 * confidence), 99)} % sure"
+    """A confidence 0–1 in whole per cent, rounded down; no number of cells makes it 100 % or 0 %."""
+    percent = "over 99" if confidence > 0.99 else "under 1" if confidence < 0.01 else math.floor(100 * confidence)
+    return f"{percent} % sure"
 
 
 def delta_label(difference: float) -> str:

@@ -130,6 +130,13 @@ def test_a_folder_that_cannot_be_written_is_one_line(prepared: Prepared, tmp_pat
         lm_eval.export(prepared, tmp_path / "file" / "task")
 
 
+def test_files_of_something_else_are_not_overwritten(prepared: Prepared, tmp_path: Path) -> None:
+    (tmp_path / "utils.py").write_text("mine")
+    with pytest.raises(UsageError, match=r"utils.py' is no exported task's"):
+        lm_eval.export(prepared, tmp_path)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("utils.py", "mine")]
+
+
 def test_the_command_writes_the_task_and_says_how_to_run_it(
     needle: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -145,6 +145,11 @@ def test_lists_and_texts_of_its_own(stated: Stated) -> None:
         (LEAST.replace("{place} weighs", "{place:9} weighs") + VALUES, "needle: names {place:9}, which is unknown"),
         ("distractors = -1\n" + LEAST + VALUES, "distractors: has to be a whole number from 0 or a list of texts"),
         ("distractors = true\n" + LEAST + VALUES, "distractors: has to be a whole number"),
+        (
+            "distractors = 1156\n" + LEAST + '[values]\nplace = "word"\nweight = "uuid"',
+            "values.place: there are 1,156 words",
+        ),
+        ("distractors = 10_001\n" + LEAST + VALUES, "distractors: 10,001 are too many"),
         ("distractors = 2.5\n" + LEAST + VALUES, "distractors: has to be a whole number"),
         ("max_new_tokens = 0\n" + LEAST + VALUES, "max_new_tokens: has to be a whole number from 1"),
         ("per_length = 1\n" + LEAST + VALUES, "per_length: has to be true or false"),

@@ -11,7 +11,7 @@ from needle.cli import _out
 if TYPE_CHECKING:
     from needle.running import Prepared
     from needle.store import Run
-    from needle.terminal import Live
+    from needle.terminal_live import Live
     from needle.types import Result, RunSpec
 
 
@@ -37,12 +37,12 @@ class Screen:
 
     def prepared(self, run: Prepared) -> None:
         """The request is sound: say what is asked, and what there is to know about it."""
-        from needle import terminal
+        from needle.terminal_live import Live
 
         self._shown.close()
         tokens = sum(len(p.ids) for p in run.prompts)
         self._line(f"{len(run.prompts)} cells, {tokens:,} prompt tokens")
-        self._live = terminal.Live(run.spec, tokens, self.quiet, self.console)
+        self._live = Live(run.spec, tokens, self.quiet, self.console)
         for note in self._notes:
             self._live.say(note)
         self._spin("reading weights …")

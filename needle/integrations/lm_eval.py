@@ -81,10 +81,11 @@ class Export:
 
 
 def export(prepared: Prepared, folder: Path) -> Export:
-    """Write the task to `folder`, made if need be; the task's four files there are overwritten.
+    """Write the task to `folder`, made if need be; the four files of an earlier task there are overwritten.
 
     Raises:
-        UsageError: the folder cannot be written, or the scorer is not for other harnesses.
+        UsageError: the folder cannot be written or holds such a file of something else, or the scorer is not for other
+            harnesses.
     """
     spec, name = prepared.spec, _cells.title(prepared)
     rows = _cells.records(prepared)
@@ -96,6 +97,9 @@ def export(prepared: Prepared, folder: Path) -> Export:
         "utils.py": _UTILS,
         "needle.yaml": task,
     }
+    strange = [] if (folder / _ABOUT).exists() else [file for file in files if (folder / file).exists()]
+    if strange:
+        raise UsageError(f"'{folder / strange[0]}' is no exported task's; give another --output-dir")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, content in files.items():

@@ -16,7 +16,7 @@ from typing import Any
 
 from needle import tasks
 from needle.errors import UsageError, one_line
-from needle.tasks._values import MAKERS
+from needle.tasks._values import MAKERS, WORDS
 from needle.tasks._written import Written
 
 if sys.version_info >= (3, 11):
@@ -26,6 +26,8 @@ else:
 
 LARGEST = 1_000_000
 """Bytes of a task file, at most: anything longer is something else."""
+MOST = 10_000
+"""Distractors of the needle's own form, at most: each is drawn to differ from all before it."""
 
 
 def read(name: str) -> bytes:
@@ -80,7 +82,7 @@ class _Reader:
             answers=self._texts("answers"),
             prefix=self._text("prefix", ""),
             reply=self._text("reply", needle),
-            count=0 if many else self._count("distractors", 0, least=0),
+            count=0 if many else self._distractors(),
             texts=self._texts("distractors") if many else (),
             wrong=self._texts("wrong", ()),
             values=self._values(),
@@ -114,13 +116,16 @@ class _Reader:
         self._enough(task)
 
     def _enough(self, task: Written) -> None:
-        """Every needle and distractor of a context needs an entry of its own."""
+        """Every needle and distractor of a context needs an entry, and a word, of its own."""
         many = {name: source for name, source in task.values.items() if isinstance(source, tuple)}
         for key, entries in [*((f"values.{name}", source) for name, source in many.items()), ("facts", task.facts)]:
             if 0 < len(entries) <= task.count:
                 raise self._fault(
                     key, f"{len(entries)} are too few for the needle and {task.count} distractors; add some"
                 )
+        words = [name for name, source in task.values.items() if source == "word"]
+        if words and task.count >= WORDS:
+            raise self._fault(f"values.{words[0]}", f"there are {WORDS:,} words; take a number, a uuid or a list")
 
     def _values(self) -> dict[str, str | tuple[str, ...]]:
         stated = self.stated.get("values", {})
@@ -178,6 +183,12 @@ class _Reader:
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise self._fault(key, f"has to be a whole number from {least}{' or a list of texts' * (least == 0)}")
         return value
+
+    def _distractors(self) -> int:
+        count = self._count("distractors", 0, least=0)
+        if count > MOST:
+            raise self._fault("distractors", f"{count:,} are too many; up to {MOST:,} can be drawn")
+        return count
 
     def _flag(self, key: str) -> bool:
         value = self.stated.get(key, False)

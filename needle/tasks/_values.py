@@ -24,6 +24,10 @@ NOUNS = (
 ).split()
 
 
+WORDS = len(ADJECTIVES) * len(NOUNS)
+"""How many different words there are."""
+
+
 def number(rng: Random) -> str:
     """Seven digits, the first not zero (as in RULER)."""
     return str(rng.randrange(1_000_000, 10_000_000))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 from typing import TypeVar
 
@@ -47,7 +48,7 @@ class Written:
     def question(self, seed: int, repeat: int, place: str) -> Question:
         """A needle with values and facts that no distractor of this repeat has."""
         others = self._others(seed, repeat)
-        drawn = self._draw(tasks.rng(seed, repeat, place), seed, repeat, self.count, others)
+        drawn = self._draw(tasks.rng(seed, repeat, place), seed, repeat, self.count, self._taken(others))
         answers = tuple(a.format_map(drawn) for a in self.answers)
         wrong = dict.fromkeys([*(a.format_map(other) for other in others for a in self.answers), *self.wrong])
         return Question(
@@ -71,19 +72,27 @@ class Written:
     def _others(self, seed: int, repeat: int) -> list[_Drawn]:
         """What each distractor of the needle's own form says."""
         found: list[_Drawn] = []
+        taken = self._taken(())
         for at in range(self.count):
-            found.append(self._draw(tasks.rng(seed, repeat, f"distractor {at}"), seed, repeat, at, found))
+            found.append(self._draw(tasks.rng(seed, repeat, f"distractor {at}"), seed, repeat, at, taken))
+            for name, values in taken.items():
+                values.add(found[-1][name])
         return found
 
-    def _draw(self, rng: Random, seed: int, repeat: int, at: int, others: Sequence[_Drawn]) -> _Drawn:
-        """One of everything, for distractor `at` or, from `count` on, for a needle.
+    def _taken(self, others: Iterable[_Drawn]) -> dict[str, set[str]]:
+        """By name, the values that these have."""
+        others = list(others)
+        return {name: {other[name] for other in others} for name in self.values}
+
+    def _draw(self, rng: Random, seed: int, repeat: int, at: int, taken: Mapping[str, Set[str]]) -> _Drawn:
+        """One of everything, for distractor `at` or, from `count` on, for a needle; made values are none of `taken`.
 
         Lists and facts have an order of this repeat's own: the first are the distractors', the rest the needles'.
         """
 
         def one(what: str, many: Sequence[_T]) -> _T:
-            order = tasks.rng(seed, repeat, "order of", what).sample(many, len(many))
-            return order[at] if at < self.count else rng.choice(order[self.count :])
+            order = _order(len(many), seed, repeat, what)
+            return many[order[at] if at < self.count else rng.choice(order[self.count :])]
 
         drawn = dict(one("facts", self.facts)) if self.facts else {}
         for name, source in self.values.items():
@@ -91,6 +100,12 @@ class Written:
                 drawn[name] = one(name, source)
                 continue
             drawn[name] = MAKERS[source](rng)
-            while any(drawn[name] == other[name] for other in others):
+            while drawn[name] in taken[name]:
                 drawn[name] = MAKERS[source](rng)
         return drawn
+
+
+@lru_cache(maxsize=64)
+def _order(count: int, seed: int, repeat: int, what: str) -> Sequence[int]:
+    """Places of a list in an order that this repeat has to itself."""
+    return tasks.rng(seed, repeat, "order of", what).sample(range(count), count)
