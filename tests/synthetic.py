@@ -30,12 +30,12 @@ def write(
     session: dict[str, Any] | None = None,
     **more: Any,
 ) -> store.Run:
-    """A run of `grid`, or its first `most` cells. `text` is the haystack's hash, `place` where needles stand."""
+    """A run of `grid`, or its first `most` cells; controls last. `text` is the haystack's hash, `place` of needles."""
     spec = RunSpec(model, more.pop("task", "number"), more.pop("haystack", "essays"), grid, **more)
     sources = {"model": model, "tokenizer": tokenizer, "haystack": text or spec.haystack}
     known = store.identity(spec, sources)
     with store.writing(root, spec, sources, session or {"started": model, "dtype": "float32"}) as writer:
-        for cell in spec.grid.cells()[:most]:
+        for cell in [*spec.grid.cells(), *spec.grid.controls()][:most]:
             told = (cell, spec.task, spec.seed, spec.system, spec.max_new_tokens, sources["haystack"], tokenizer, place)
             digest = hashlib.sha256(repr(told).encode()).hexdigest()
             writer.append(_result(store.key(known, cell), cell, scores(cell), digest if hashed else None))
@@ -45,9 +45,18 @@ def write(
 def _result(key: str, cell: Cell, score: float | None, digest: str | None) -> Result:
     where = (key, cell.length, cell.depth, cell.repeat)
     if score is None:
-        return Result(*where, "error", None, "error", prompt_sha256=digest, error="out of memory")
+        return Result(*where, "error", None, "error", control=cell.control, prompt_sha256=digest, error="out of memory")
     outcome = "found" if score == 1 else "partial" if score else "wrong"
-    return Result(*where, "ok", score, outcome, prompt_sha256=digest, answer=f"scored {score}", depth_used=cell.depth)
+    return Result(
+        *where,
+        "ok",
+        score,
+        outcome,
+        control=cell.control,
+        prompt_sha256=digest,
+        answer=f"scored {score}",
+        depth_used=None if cell.control else cell.depth,
+    )
 
 
 def up_to(length: int) -> Scores:

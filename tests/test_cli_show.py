@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import synthetic
 from conftest import Done, rows_of
 from watchers import Quiet
 
 from needle import store
 from needle.cli import _out
+from needle.types import Grid
 
 Needle = Callable[..., Done]
 Checkpoint = Callable[..., Path]
@@ -31,7 +33,7 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07[bold red]4821937[/] \u202egnp.exe\r\x9b31m"
 def measured(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one complete run of 2 × 3 cells."""
     from needle import running
-    from needle.types import Grid, RunSpec
+    from needle.types import RunSpec
 
     root = tmp_path_factory.mktemp("measured")
     grid = Grid((256, 512), (0.0, 0.5, 1.0))
@@ -113,6 +115,17 @@ def test_list_show_and_export_as_json_and_files(needle: Needle, root: Path, tmp_
             (length, depth) for length in ("256", "512") for depth in ("0.0", "0.5", "1.0")
         ]
     assert "plotly" in (tmp_path / "page.html").read_text()
+
+
+def test_the_table_of_cells_has_those_without_a_needle_too(needle: Needle, tmp_path: Path) -> None:
+    grid = Grid((1024, 2048), (0.0, 1.0), control=True)
+    synthetic.write(tmp_path / "runs", "m", lambda cell: float(not cell.control), grid=grid)
+    needle("export", "-o", tmp_path / "runs", "--csv", tmp_path / "cells.csv")
+    with (tmp_path / "cells.csv").open(newline="") as file:
+        rows = [(row["length"], row["control"], row["score"]) for row in csv.DictReader(file)]
+    assert rows == [(n, "False", "1.0") for n in ("1024", "1024", "2048", "2048")] + [
+        (n, "True", "0.0") for n in ("1024", "2048")
+    ]
 
 
 def test_show_draws_the_whole_grid(needle: Needle, root: Path) -> None:

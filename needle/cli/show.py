@@ -208,7 +208,7 @@ _TEXT = 100
 def export(
     run: Name = None,
     html: Annotated[Path | None, typer.Option(help="Interactive page, self-contained.", metavar="FILE")] = None,
-    csv: Annotated[Path | None, typer.Option(help="One row a cell.", metavar="FILE")] = None,
+    csv: Annotated[Path | None, typer.Option(help="One row a cell, also without a needle.", metavar="FILE")] = None,
     png: Annotated[Path | None, typer.Option(help="Picture; needs Chrome or Chromium.", metavar="FILE")] = None,
     output_dir: Root = Path("runs"),
 ) -> None:
@@ -227,7 +227,7 @@ def export(
     found = _read(output_dir, run)
     frame = analysis.frame(found.results)
     if csv:
-        exports.csv(frame, csv)
+        exports.csv(analysis.frame([*found.results, *found.controls]), csv)
     if html or png:
         spec = found.spec
         figure = figures.heatmap(frame, figures.title(found), lengths=spec.grid.lengths, depths=spec.grid.depths)
