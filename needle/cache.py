@@ -6,10 +6,11 @@ what the new tokens may see.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -29,11 +30,14 @@ BEYOND = ("softcap", "s_aux", "sinks", "position_bias", "indices", "block_indice
 
 @dataclass(slots=True)
 class Branch:
-    """One fork in the cache: it sees the trunk up to `cut`, and its own `length` tokens, `base` in the fork room on."""
+    """One fork in the cache: it sees the trunk up to `cut`, and its own `length` tokens, `base` in the fork room on.
+
+    `Walk.seat` says where its base is.
+    """
 
     cut: int
-    base: int
     length: int = 0
+    base: int = 0
 
 
 class Grown(Exception):
@@ -90,7 +94,7 @@ class Layer(CacheLayerMixin):
         return self.keys[:, :, :stop], self.values[:, :, :stop]
 
     def _keep_forks(self, keys: Tensor, values: Tensor) -> None:
-        if self.fork_keys.shape[2] < self.walk.fork_capacity:
+        if not self.fork_keys.shape[2]:
             self.fork_keys, self.fork_values = _rooms(keys, values, self.walk.fork_capacity)
         row = 0
         for branch, count in zip(self.walk.step.branches, self.walk.step.counts, strict=True):
@@ -98,6 +102,19 @@ class Layer(CacheLayerMixin):
             self.fork_keys[:, :, at : at + count] = keys[:, :, row : row + count]
             self.fork_values[:, :, at : at + count] = values[:, :, row : row + count]
             row += count
+
+    def seat(self, branches: Sequence[Branch], bases: Sequence[int]) -> None:
+        """Move what these forks have to other bases, in a room of the walk's capacity for forks; the rest goes."""
+        keys, values = self.fork_keys, self.fork_values
+        self.fork_keys = self.fork_values = torch.empty(1, 0, 0, 0)
+        if not any(branch.length for branch in branches):
+            # The next step makes the room: only then is the states' shape known.
+            return
+        self.fork_keys, self.fork_values = _rooms(keys, values, self.walk.fork_capacity)
+        for branch, base in zip(branches, bases, strict=True):
+            old, new = slice(branch.base, branch.base + branch.length), slice(base, base + branch.length)
+            self.fork_keys[:, :, new] = keys[:, :, old]
+            self.fork_values[:, :, new] = values[:, :, old]
 
     def own(self, branch: Branch, count: int) -> attention.Pair:
         """Keys and values that a fork has beside the trunk, the step's `count` tokens included."""
@@ -118,10 +135,7 @@ class Layer(CacheLayerMixin):
 
 
 class Walk(Cache):
-    """The cache of a walk through the forest. Cropping is setting `length`; `step` is what the next forward brings.
-
-    `fork_capacity` is what the forks that are about to be answered need; their room grows to it and never shrinks.
-    """
+    """The cache of a walk through the forest. Cropping is setting `length`; `step` is what the next forward brings."""
 
     def __init__(self, layers: int, kernel: str) -> None:
         self.length = 0
@@ -134,6 +148,17 @@ class Walk(Cache):
     def reserve(self, capacity: int) -> None:
         """Make room for a trunk of `capacity` tokens; what is there stays."""
         self.capacity = max(self.capacity, capacity)
+
+    def seat(self, branches: Sequence[Branch], sizes: Sequence[int]) -> None:
+        """Give each fork room for so many tokens of its own, in all; what it has stays, all other forks' goes.
+
+        After a failure forks can only be seated anew.
+        """
+        *bases, self.fork_capacity = accumulate(sizes, initial=0)
+        for layer in self.layers:
+            layer.seat(branches, bases)
+        for branch, base in zip(branches, bases, strict=True):
+            branch.base = base
 
     def release(self) -> None:
         """Give all memory back and begin at nothing."""

@@ -90,9 +90,9 @@ def test_a_walk_stays_in_the_memory_it_has() -> None:
 
 def test_forks_see_the_trunk_up_to_their_cut_and_themselves() -> None:
     walk = walk_of(8)
-    walk.fork_capacity = 12
     grow(walk, 1, 2, 3, 4, 5)
-    short, long = Branch(cut=2, base=0), Branch(cut=5, base=6)
+    short, long = Branch(cut=2), Branch(cut=5)
+    walk.seat([short, long], [6, 6])
     assert fork(walk, [short, long], [20, 21], [50, 51, 52]) == [
         ([1, 2], [20, 21]),
         ([1, 2, 3, 4, 5], [50, 51, 52]),
@@ -106,21 +106,48 @@ def test_forks_see_the_trunk_up_to_their_cut_and_themselves() -> None:
 
 def test_a_fork_may_leave_before_anything_was_fed() -> None:
     walk = walk_of(0)
-    walk.fork_capacity = 4
-    assert fork(walk, [Branch(0, 0)], [1, 2]) == [([], [1, 2])]
+    leaf = Branch(0)
+    walk.seat([leaf], [4])
+    assert fork(walk, [leaf], [1, 2]) == [([], [1, 2])]
 
 
-def test_the_fork_room_grows_for_more_forks_and_is_used_again() -> None:
-    walk = walk_of(4)
+def rooms(walk: Walk) -> set[int]:
+    return {room.shape[2] for layer in walk.layers for room in (layer.fork_keys, layer.fork_values)}
+
+
+def test_forks_that_go_on_move_with_what_they_have_and_the_others_leave() -> None:
+    walk = walk_of(4, layers=1)
+    grow(walk, 1, 2)
+    branches = [Branch(1), Branch(2), Branch(2)]
+    walk.seat(branches, [2, 3, 1])
+    fork(walk, branches, [10, 11], [20, 21, 22], [30])
+    assert rooms(walk) == {6}
+    # The first is answered; the second's draft held for two of its tokens.
+    _, second, third = branches
+    second.length = 2
+    walk.seat([third, second], [4, 5])
+    assert rooms(walk) == {9}
+    assert fork(walk, [second, third], [29], [31, 32]) == [([1, 2], [20, 21, 29]), ([1, 2], [30, 31, 32])]
+    walk.seat([], [])
+    assert rooms(walk) == {0}
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.integers(0, 4)), min_size=1, max_size=6))
+def test_however_forks_are_seated_again_they_keep_their_own(forks: list[tuple[int, bool, int]]) -> None:
+    """Of each: tokens fed, whether it goes on, and tokens fed then."""
+    walk = walk_of(1, layers=1)
     grow(walk, 1)
-    layer = walk.layers[-1]
-    homes = []
-    for capacity in (3, 6, 2):
-        walk.fork_capacity = capacity
-        fork(walk, [Branch(1, 0)], [9] * capacity)
-        homes.append((layer.fork_keys.data_ptr(), layer.fork_keys.shape[2]))
-    assert [size for _, size in homes] == [3, 6, 6]
-    assert homes[1] == homes[2]
+    branches = [Branch(1) for _ in forks]
+    first = [[10 * i + n for n in range(fed)] for i, (fed, *_) in enumerate(forks)]
+    walk.seat(branches, [fed for fed, *_ in forks])
+    fork(walk, branches, *first)
+    on = [i for i, (_, goes_on, _) in enumerate(forks) if goes_on]
+    walk.seat([branches[i] for i in on], [forks[i][0] + forks[i][2] for i in on])
+    then = [[100 * (i + 1) + n for n in range(forks[i][2])] for i in on]
+    if on:
+        assert [own for _, own in fork(walk, [branches[i] for i in on], *then)] == [
+            first[i] + more for i, more in zip(on, then, strict=True)
+        ]
 
 
 @pytest.mark.parametrize("layers", [1, 3])
@@ -135,9 +162,10 @@ def test_reserving_more_keeps_what_is_there(layers: int) -> None:
 
 def test_release_gives_all_memory_back() -> None:
     walk = walk_of(64)
-    walk.fork_capacity = 8
     grow(walk, 1, 2)
-    fork(walk, [Branch(1, 0)], [3])
+    leaf = Branch(1)
+    walk.seat([leaf], [8])
+    fork(walk, [leaf], [3])
     walk.release()
     held = (t for layer in walk.layers for t in (layer.keys, layer.values, layer.fork_keys, layer.fork_values))
     assert (walk.length, walk.capacity, sum(t.numel() for t in held)) == (0, 0, 0)
@@ -179,11 +207,29 @@ def test_memory_that_ends_while_the_trunk_moves_loses_nothing(monkeypatch: pytes
 def test_memory_that_ends_in_the_fork_room_leaves_it_usable(monkeypatch: pytest.MonkeyPatch, there: int) -> None:
     memory, walk = Ends(monkeypatch), walk_of(3)
     grow(walk, 1)
-    walk.fork_capacity, memory.left = 6, there
+    leaf = Branch(1)
+    walk.seat([leaf], [6])
+    memory.left = there
     with pytest.raises(torch.OutOfMemoryError):
-        fork(walk, [Branch(1, 0)], [7, 8])
-    walk.fork_capacity, memory.left = 2, 2
-    assert fork(walk, [Branch(1, 0)], [7, 8]) == [([1], [7, 8])]
+        fork(walk, [leaf], [7, 8])
+    memory.left = 2
+    walk.seat([leaf], [2])
+    assert fork(walk, [leaf], [7, 8]) == [([1], [7, 8])]
+
+
+def test_memory_that_ends_while_forks_move_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, walk, leaf = Ends(monkeypatch), walk_of(3), Branch(1)
+    grow(walk, 1)
+    walk.seat([leaf], [2])
+    with walk.stepping([leaf], [2]):
+        for layer in walk.layers:
+            layer.update(*states(7, 8))
+    leaf.length, memory.left = 2, 3
+    with pytest.raises(torch.OutOfMemoryError):
+        walk.seat([leaf], [6])
+    memory.left, other = 2, Branch(1)
+    walk.seat([other], [2])
+    assert fork(walk, [other], [8, 9]) == [([1], [8, 9])]
 
 
 # In a model.
@@ -223,9 +269,9 @@ def test_any_walk_gives_the_logits_of_a_plain_prefill(
         keep = min(keep, len(trunk))
         trunk = trunk[:keep] + random.integers(0, models.VOCABULARY, more).tolist()
         walker.feed(np.asarray(trunk, np.int32), keep, len(trunk))
-        branches = [Branch(min(cut, len(trunk)), 6 * i) for i, cut in enumerate(cuts)]
+        branches = [Branch(min(cut, len(trunk))) for cut in cuts]
         own: list[list[int]] = [[] for _ in branches]
-        walker.walk.fork_capacity = 6 * len(branches)
+        walker.walk.seat(branches, [4] * len(branches))
         for size in (3, 1) if branches else ():
             new = [random.integers(0, models.VOCABULARY, size).tolist() for _ in branches]
             with torch.inference_mode():

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from needle import forest
-from needle.cache import NAME
+from needle.cache import NAME, Branch, Walk
 from needle.engines import _forest
 from needle.engines._forest import Forest, Walker
 from needle.engines._ways import Cells, Draft, Reply
@@ -198,6 +198,31 @@ def test_forks_of_more_tokens_than_a_chunk_are_asked_in_turn_and_decoded_togethe
     assert ids_of(walked(model, prompts, way=Forest("torch-flash-cpu", chunk=4))) == expected
     assert max(forwards.trunk) == 4
     assert forwards.forks == [4, 4, 2] + [5] * (ROOM - 1)
+
+
+def test_a_whole_reply_has_room_in_the_cache_only_where_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large --max-new-tokens costs no memory where the drafts are right."""
+    rooms: list[int] = []
+    seat = Walk.seat
+
+    def watched(walk: Walk, branches: Sequence[Branch], sizes: Sequence[int]) -> None:
+        rooms.append(sum(sizes))
+        seat(walk, branches, sizes)
+
+    monkeypatch.setattr(Walk, "seat", watched)
+    model = model_of("qwen3")
+    hay = prompts_of()[0].ids.tolist()
+    prompts = [prompt([*hay, i, i + 1], room=50) for i in range(5)]
+    free = plain(model, prompts)
+    ends = frozenset(ids[3] for ids in free)
+    expected = plain(model, prompts, ends)
+    drafts = [Draft(ids) for ids in expected]
+    assert ids_of(walked(model, prompts, drafts, ends)) == expected
+    assert rooms == [0, sum(2 + len(ids) - 1 for ids in expected), 0]
+    rooms.clear()
+    drafts[1:3] = [Draft([9, 9])] * 2
+    assert ids_of(walked(model, prompts, drafts, ends)) == expected
+    assert rooms[2:] == [2 * (2 + 50)]
 
 
 def test_every_shared_token_is_fed_once(monkeypatch: pytest.MonkeyPatch) -> None:

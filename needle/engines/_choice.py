@@ -92,8 +92,8 @@ def _shared(model: Any, kernel: str, trunk: Ids, forks: Sequence[tuple[int, Ids]
     walker = Walker(model, walk, chunk=16)
     walker.feed(trunk, 0, len(trunk))
     sizes = [len(tail) for _, tail in forks]
-    walk.fork_capacity = sum(sizes)
-    branches = [Branch(cut, sum(sizes[:at])) for at, (cut, _) in enumerate(forks)]
+    branches = [Branch(cut) for cut, _ in forks]
+    walk.seat(branches, sizes)
     return walker.step(branches, [tail.tolist() for _, tail in forks], sizes).split(sizes)
 
 

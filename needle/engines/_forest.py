@@ -25,7 +25,7 @@ CHUNK = 1024
 """Tokens in one forward where nothing else is said."""
 SMALLEST_CHUNK = 128
 FORK_TOKENS = 1024
-"""Tokens of all forks that are answered together: bounds their room in the cache, and the logits of a step."""
+"""Tokens of all forks that are asked together, drafts included: bounds their room in the cache before they answer."""
 
 T = TypeVar("T")
 
@@ -45,11 +45,22 @@ class _Live:
     rank: int | None = None
     done: bool = False
 
+    @property
+    def asked(self) -> list[int]:
+        """What the question step feeds: the last token of a draft only has to be guessed."""
+        return self.tail + self.draft.ids[:-1]
+
     def say(self, token: int, ends: frozenset[int]) -> None:
         self.out.append(token)
         self.done = token in ends or len(self.out) >= self.room
         # What was said is in the cache by now, but for this token, which is fed next.
         self.branch.length = len(self.tail) + len(self.out) - 1
+
+
+def _live(fork: Fork, prompt: Prompt, draft: Draft) -> _Live:
+    room = prompt.max_new_tokens
+    tail = prompt.ids[fork.cut :].tolist()
+    return _Live(fork.index, prompt, Branch(fork.cut), tail, Draft(draft.ids[:room], draft.answer), room)
 
 
 class Forest:
@@ -141,6 +152,7 @@ class Walker:
         fails, the cache is given up and the error passed on.
         """
         self.walk.length = min(keep, self.walk.length)
+        self.walk.seat([], [])
         self.walk.reserve(stop)
         tokens = torch.from_numpy(ids[:stop]).long().to(self.device)
         chunk = self.chunk
@@ -176,32 +188,23 @@ class Walker:
         ends: frozenset[int],
     ) -> list[_Live]:
         """All forks' replies: question steps with the drafts, then one token a step for those that differ."""
-        lives = self._seated(forks, prompts, drafts)
-        for batch in _batches(lives, lambda live: len(live.tail) + len(live.draft.ids), self.chunk):
+        lives = [_live(fork, prompts[fork.index], drafts[fork.index]) for fork in forks]
+        self.walk.seat([live.branch for live in lives], [len(live.asked) for live in lives])
+        for batch in _batches(lives, lambda live: len(live.asked), self.chunk):
             self._question(batch, ends)
-        while left := [live for live in lives if not live.done]:
+        left = [live for live in lives if not live.done]
+        # Room for a whole reply is made for those alone that are not answered yet.
+        self.walk.seat([live.branch for live in left], [len(live.tail) + live.room for live in left])
+        while left := [live for live in left if not live.done]:
             logits = self.step([live.branch for live in left], [live.out[-1:] for live in left], [1] * len(left))
             picked = self.sampling.picks(logits, [live.prompt for live in left], [len(live.out) for live in left])
             for live, token in zip(left, picked, strict=True):
                 live.say(token, ends)
         return lives
 
-    def _seated(self, forks: Sequence[Fork], prompts: Sequence[Prompt], drafts: Sequence[Draft]) -> list[_Live]:
-        """Each fork with room in the cache for its own end of the prompt and all that it may say."""
-        lives, base = [], 0
-        for fork in forks:
-            prompt, draft = prompts[fork.index], drafts[fork.index]
-            tail, room = prompt.ids[fork.cut :].tolist(), prompt.max_new_tokens
-            lives.append(
-                _Live(fork.index, prompt, Branch(fork.cut, base), tail, Draft(draft.ids[:room], draft.answer), room)
-            )
-            base += len(tail) + room
-        self.walk.fork_capacity = base
-        return lives
-
     def _question(self, lives: list[_Live], ends: frozenset[int]) -> None:
         """Each fork's own tokens and its draft in one forward; as much of the draft as is chosen is said."""
-        fed = [live.tail + live.draft.ids[:-1] for live in lives]
+        fed = [live.asked for live in lives]
         rows = [max(1, len(live.draft.ids)) for live in lives]
         logits = self.step([live.branch for live in lives], fed, rows)
         for live, own in zip(lives, logits.split(rows), strict=True):
