@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from memory import Peak
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from needle import cost, forest, grid, haystack, pocket, running, tasks, template
@@ -65,6 +65,7 @@ class Row:
     plain_decode: float
     forest_decode: float
     peak_growth: int
+    resident_growth: int
     cache_and_chunk: int
     forest_flops_per_second: float
     matmul_ceiling: float
@@ -141,13 +142,13 @@ def generate(model: Any, ids: Any, tokens: int) -> None:
 @torch.inference_mode()
 def time_forest(
     walker: TimedWalker, prompts: list[Prompt], drafts: list[Draft], device: str, best_of: int
-) -> tuple[float, float, int]:
-    """Trunks and question steps, decoding after them, and the peak growth of memory in bytes."""
+) -> tuple[float, float, Peak]:
+    """Trunks and question steps, decoding after them, and the growth of memory meanwhile."""
     with Peak(device) as peak:
         walks = [time_walk(walker, prompts, drafts, device)]
     walks += [time_walk(walker, prompts, drafts, device) for _ in range(best_of - 1)]
     best = [tuple(map(min, zip(*tries, strict=True))) for tries in zip(*walks, strict=True)]
-    return sum(p for p, _ in best), sum(d for _, d in best), peak.growth
+    return sum(p for p, _ in best), sum(d for _, d in best), peak
 
 
 def time_walk(
@@ -175,41 +176,6 @@ class TimedWalker(Walker):
     def _question(self, *arguments: Any) -> None:
         device = str(self.device)
         self.question += seconds(device, lambda: super(TimedWalker, self)._question(*arguments))
-
-
-class Peak:
-    """Growth of memory inside the block: the allocator's on CUDA, sampled resident size elsewhere."""
-
-    def __init__(self, device: str) -> None:
-        self.device, self.growth = device, 0
-
-    def __enter__(self) -> Peak:
-        if self.device.startswith("cuda"):
-            torch.cuda.reset_peak_memory_stats()
-            self.before = torch.cuda.memory_allocated()
-            return self
-        self.before = self.top = resident()
-        self.over = threading.Event()
-        self.watch = threading.Thread(target=self._sample, daemon=True)
-        self.watch.start()
-        return self
-
-    def _sample(self) -> None:
-        while not self.over.wait(0.005):
-            self.top = max(self.top, resident())
-
-    def __exit__(self, *_: object) -> None:
-        if self.device.startswith("cuda"):
-            self.growth = torch.cuda.max_memory_allocated() - self.before
-            return
-        self.over.set()
-        self.watch.join()
-        self.growth = self.top - self.before
-
-
-def resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * 4096
 
 
 @torch.inference_mode()
@@ -241,7 +207,7 @@ def compare(options: argparse.Namespace) -> Row:
         model(torch.zeros(1, 256, dtype=torch.long, device=options.device))
     model.set_attn_implementation(NAME)
     walker = TimedWalker(model, Walk(model.config.num_hidden_layers, kernel), chunk)
-    ours, our_decode, growth = time_forest(walker, prompts, drafts, options.device, options.best_of)
+    ours, our_decode, peak = time_forest(walker, prompts, drafts, options.device, options.best_of)
     model.set_attn_implementation(stock)
     plain, decode = time_plain(model, prompts, options.device, options.best_of)
     product, attention = ceilings(options.device, dtype)
@@ -262,7 +228,8 @@ def compare(options: argparse.Namespace) -> Row:
         of_predicted=plain / ours / found.speedup,
         plain_decode=decode,
         forest_decode=our_decode,
-        peak_growth=growth,
+        peak_growth=peak.growth,
+        resident_growth=peak.resident,
         cache_and_chunk=round(found.cache + found.activations),
         forest_flops_per_second=found.planned_flops / ours,
         matmul_ceiling=product,
