@@ -72,7 +72,7 @@ def load(
     which = store.folders(Path(output_dir)) if runs is None else [runs] if isinstance(runs, Run | str | Path) else runs
     frames = []
     for found in (_read(each, output_dir) for each in which):
-        frame = analysis.frame([*found.results, *(found.controls if controls else ())])
+        frame = analysis.frame(found.all_results if controls else found.results)
         about = {"run": found.name, "model": found.spec.model, "task": found.spec.task, "haystack": found.spec.haystack}
         for at, (name, value) in enumerate(about.items()):
             frame.insert(at, name, value)

@@ -49,7 +49,7 @@ def rescore(
         StoreError: the new run cannot be written.
     """
     scoring.check_settings(scorer, options)
-    if not _rows(run):
+    if not run.all_results:
         raise UsageError(f"run '{run.name}' holds no answers yet; finish it with the command that began it")
     spec = _spec(run.spec, scorer, options)
     score = scoring.get(scorer, spec.options)
@@ -61,9 +61,9 @@ def rescore(
     if done and not _left(run, done):
         return done
     task = _task(run)
-    unknown = sum(not _question(run, task, r).needle for r in _rows(run))
+    unknown = sum(not _question(run, task, r).needle for r in run.all_results)
     with store.writing(root, spec, sources, _session(run, scorer, unknown)) as writer:
-        have = _rows(writer.run)
+        have = writer.run.all_results
         for result in _left(run, writer.run):
             key = store.key(identity, result.cell)
             graded = replace(_graded(result, _question(run, task, result), score), key=key)
@@ -91,12 +91,8 @@ def ungraded(before: Run, after: Run) -> Counter[str]:
 
 
 def _pairs(before: Run, after: Run) -> list[Change]:
-    was = {r.cell: r for r in _rows(before)}
-    return [Change(was[r.cell], r) for r in _rows(after) if r.cell in was]
-
-
-def _rows(run: Run) -> list[Result]:
-    return [*run.results, *run.controls]
+    was = {r.cell: r for r in before.all_results}
+    return [Change(was[r.cell], r) for r in after.all_results if r.cell in was]
 
 
 def _spec(spec: RunSpec, scorer: str, options: Mapping[str, Any]) -> RunSpec:
@@ -121,10 +117,10 @@ def _own(run: Run) -> dict[str, str]:
 
 def _left(run: Run, done: Run) -> list[Result]:
     """Rows of `run` that `done` has no grade for; of those that the model failed, the ones that it does not know."""
-    have = {r.cell: r for r in _rows(done)}
+    have = {r.cell: r for r in done.all_results}
     return [
         r
-        for r in _rows(run)
+        for r in run.all_results
         if (there := have.get(r.cell)) is None
         or (there.status == "error" and (_answered(r) or (r.status, r.error) != (there.status, there.error)))
     ]

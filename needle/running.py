@@ -111,7 +111,7 @@ def execute(prepared: Prepared, root: Path, watcher: Watcher) -> store.Run:
         session |= _spared(left)
     watcher.loaded()
     with store.writing(root, spec, sources, session) as writer:
-        for result in (*writer.run.results, *writer.run.controls):
+        for result in writer.run.all_results:
             if result.status == "ok":
                 watcher.cell(result, fresh=False)
         _measure(prepared, _left(prepared, writer.run), writer, watcher)
@@ -143,7 +143,7 @@ def _left(prepared: Prepared, run: store.Run | None) -> list[Prompt]:
     """Prompts of cells that have no sound result, those of a further repeat that was begun among them."""
     if run is None:
         return prepared.prompts
-    have = {r.cell for r in (*run.results, *run.controls) if r.status == "ok"}
+    have = {r.cell for r in run.all_results if r.status == "ok"}
     begun = [c for c in run.wanted() if c.repeat >= run.spec.grid.repeats and c not in have]
     return [p for p in prepared.prompts if p.cell not in have] + _repeated(prepared, begun)
 

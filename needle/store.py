@@ -90,12 +90,17 @@ class Run:
         return self.folder.name
 
     @property
+    def all_results(self) -> list[Result]:
+        """Results of all cells, those of controls last."""
+        return [*self.results, *self.controls]
+
+    @property
     def status(self) -> str:
         """One of "complete", "failed cells" and "partial"."""
         # What another tool measured need not fill a grid.
         if self.spec.engine != "import" and self.missing:
             return "partial"
-        failed = any(r.status == "error" for r in (*self.results, *self.controls))
+        failed = any(r.status == "error" for r in self.all_results)
         return "failed cells" if failed else "complete"
 
     @property

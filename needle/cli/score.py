@@ -111,7 +111,7 @@ def _tell(before: Run, after: Run, changes: list[Change], lost: Counter[str], as
 
 def _lines(before: Run, after: Run, changes: list[Change], lost: Counter[str]) -> list[str]:
     """What came out, a line a fact."""
-    graded = sum(r.status == "ok" for r in (*after.results, *after.controls))
+    graded = sum(r.status == "ok" for r in after.all_results)
     lines = [
         f"scorer             {before.spec.scorer} → {after.spec.scorer}",
         f"mean score         {_number(_mean(before))} → {_number(_mean(after))}",

@@ -225,9 +225,9 @@ def export(
     if not (html or csv or png):
         raise UsageError("nothing to export; give --html FILE, --csv FILE or --png FILE")
     found = _read(output_dir, run)
-    frame = analysis.frame(found.results)
+    frame = analysis.frame(found.all_results)
     if csv:
-        exports.csv(analysis.frame([*found.results, *found.controls]), csv)
+        exports.csv(frame, csv)
     if html or png:
         spec = found.spec
         figure = figures.heatmap(frame, figures.title(found), lengths=spec.grid.lengths, depths=spec.grid.depths)

@@ -39,11 +39,21 @@ class _Live:
     branch: Branch
     tail: list[int]
     draft: Draft
-    room: int
     out: list[int] = field(default_factory=list)
     logprobs: tuple[float, ...] = ()
     rank: int | None = None
     done: bool = False
+
+    @classmethod
+    def of(cls, fork: Fork, prompt: Prompt, draft: Draft) -> _Live:
+        """A fork that has said nothing yet; of the draft there is as much as may be said."""
+        tail = prompt.ids[fork.cut :].tolist()
+        return cls(fork.index, prompt, Branch(fork.cut), tail, Draft(draft.ids[: prompt.max_new_tokens], draft.answer))
+
+    @property
+    def room(self) -> int:
+        """Tokens in the cache for its own end of the prompt and a whole reply."""
+        return len(self.tail) + self.prompt.max_new_tokens
 
     @property
     def asked(self) -> list[int]:
@@ -52,15 +62,9 @@ class _Live:
 
     def say(self, token: int, ends: frozenset[int]) -> None:
         self.out.append(token)
-        self.done = token in ends or len(self.out) >= self.room
+        self.done = token in ends or len(self.out) >= self.prompt.max_new_tokens
         # What was said is in the cache by now, but for this token, which is fed next.
         self.branch.length = len(self.tail) + len(self.out) - 1
-
-
-def _live(fork: Fork, prompt: Prompt, draft: Draft) -> _Live:
-    room = prompt.max_new_tokens
-    tail = prompt.ids[fork.cut :].tolist()
-    return _Live(fork.index, prompt, Branch(fork.cut), tail, Draft(draft.ids[:room], draft.answer), room)
 
 
 class Forest:
@@ -188,13 +192,13 @@ class Walker:
         ends: frozenset[int],
     ) -> list[_Live]:
         """All forks' replies: question steps with the drafts, then one token a step for those that differ."""
-        lives = [_live(fork, prompts[fork.index], drafts[fork.index]) for fork in forks]
+        lives = [_Live.of(fork, prompts[fork.index], drafts[fork.index]) for fork in forks]
         self.walk.seat([live.branch for live in lives], [len(live.asked) for live in lives])
         for batch in _batches(lives, lambda live: len(live.asked), self.chunk):
             self._question(batch, ends)
         left = [live for live in lives if not live.done]
         # Room for a whole reply is made for those alone that are not answered yet.
-        self.walk.seat([live.branch for live in left], [len(live.tail) + live.room for live in left])
+        self.walk.seat([live.branch for live in left], [live.room for live in left])
         while left := [live for live in left if not live.done]:
             logits = self.step([live.branch for live in left], [live.out[-1:] for live in left], [1] * len(left))
             picked = self.sampling.picks(logits, [live.prompt for live in left], [len(live.out) for live in left])

@@ -161,8 +161,9 @@ def prefill_chunk(asked: object, device: str, costs: cost.Cost) -> int:
         return asked
     if device.startswith("cuda"):
         return 8192
-    fitting = int(HELD / costs.activation) if device == "cpu" and costs.activation else CHUNK
-    return next((size for size in (CHUNK, CHUNK // 2) if size <= fitting), CHUNK // 4)
+    if device != "cpu":
+        return CHUNK
+    return next((size for size in (CHUNK, CHUNK // 2) if size * costs.activation <= HELD), CHUNK // 4)
 
 
 def _dtype(asked: str, device: str, config: Any) -> torch.dtype:

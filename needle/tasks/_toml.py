@@ -82,7 +82,7 @@ class _Reader:
             answers=self._texts("answers"),
             prefix=self._text("prefix", ""),
             reply=self._text("reply", needle),
-            count=0 if many else self._distractors(),
+            count=0 if many else self._count("distractors", 0, least=0, most=MOST),
             texts=self._texts("distractors") if many else (),
             wrong=self._texts("wrong", ()),
             values=self._values(),
@@ -178,17 +178,13 @@ class _Reader:
             raise self._fault(key, "a text stands there twice")
         raise self._fault(key, 'has to be a list of texts such as ["one", "two"]')
 
-    def _count(self, key: str, default: int, least: int) -> int:
+    def _count(self, key: str, default: int, least: int, most: int | None = None) -> int:
         value = self.stated.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise self._fault(key, f"has to be a whole number from {least}{' or a list of texts' * (least == 0)}")
+        if most is not None and value > most:
+            raise self._fault(key, f"{value:,} are too many; up to {most:,} can be drawn")
         return value
-
-    def _distractors(self) -> int:
-        count = self._count("distractors", 0, least=0)
-        if count > MOST:
-            raise self._fault("distractors", f"{count:,} are too many; up to {MOST:,} can be drawn")
-        return count
 
     def _flag(self, key: str) -> bool:
         value = self.stated.get(key, False)

@@ -23,7 +23,6 @@ NOUNS = (
     "feather goblet hammock igloo"
 ).split()
 
-
 WORDS = len(ADJECTIVES) * len(NOUNS)
 """How many different words there are."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
@@ -79,9 +79,8 @@ class Written:
                 values.add(found[-1][name])
         return found
 
-    def _taken(self, others: Iterable[_Drawn]) -> dict[str, set[str]]:
+    def _taken(self, others: Sequence[_Drawn]) -> dict[str, set[str]]:
         """By name, the values that these have."""
-        others = list(others)
         return {name: {other[name] for other in others} for name in self.values}
 
     def _draw(self, rng: Random, seed: int, repeat: int, at: int, taken: Mapping[str, Set[str]]) -> _Drawn:

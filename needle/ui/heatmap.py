@@ -111,8 +111,9 @@ def _picture(name: str, live: bool) -> None:
     figure.update_layout(title=None, margin={"t": 16, "r": 10}, meta={"clicks": st.session_state.get("_clicks", 0)})
     _pictures.outline(figure, run.spec.grid, st.session_state.get("cell-length"), st.session_state.get("cell-depth"))
     _pictures.show(figure, CHART, select=True)
-    cells = [*run.results, *run.controls]
-    _pictures.downloads(name, lambda: _figure(run, frame, metric, palette), lambda: analysis.frame(cells), "run")
+    _pictures.downloads(
+        name, lambda: _figure(run, frame, metric, palette), lambda: analysis.frame(run.all_results), "run"
+    )
 
 
 def _title(run: Run) -> str:
