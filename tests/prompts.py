@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tokenizers_zoo as zoo
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from needle import tasks, template
@@ -20,6 +21,10 @@ from needle.prompt import Builder
 from needle.types import Cell, Prompt, Span
 
 LONGEST = 1600
+
+quick = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
 
 families = st.sampled_from(sorted(zoo.BUILDERS))
 CHINESE = ("qwen", "llama", "neox", "mistral")

@@ -17,6 +17,12 @@ Scores = Callable[[Cell], float | None]
 """A cell's score; None where it fails."""
 
 
+def row(length: int, depth: float, score: float | None, repeat: int = 0, **more: object) -> Result:
+    """A cell's result, of no run: found, wrong, or failed where there is no score."""
+    status, outcome = ("error", "error") if score is None else ("ok", "found" if score == 1 else "wrong")
+    return Result(f"{length}/{depth}/{repeat}", length, depth, repeat, status, score, outcome, **more)  # type: ignore[arg-type]
+
+
 def write(
     root: Path,
     model: str,

@@ -7,16 +7,11 @@ import re
 
 from rich.console import Console, RenderableType
 
-from needle.types import Grid, Result, RunSpec
+from needle.types import Grid, RunSpec
 
 LENGTHS, DEPTHS = (1024, 2048, 4096), (0.0, 0.5, 1.0)
 SPEC = RunSpec("pocket", "niah_single_1", "essays", Grid(LENGTHS, DEPTHS))
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-
-
-def row(length: int, depth: float, score: float | None, repeat: int = 0, **more: object) -> Result:
-    status, outcome = ("error", "error") if score is None else ("ok", "found" if score == 1 else "wrong")
-    return Result(f"{length}/{depth}/{repeat}", length, depth, repeat, status, score, outcome, **more)  # type: ignore[arg-type]
 
 
 def shown(what: RenderableType, width: int = 80, colour: bool = False) -> str:

@@ -7,6 +7,7 @@ import math
 
 import pandas as pd
 import pytest
+import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,9 +18,8 @@ SPEC = RunSpec("pocket", "niah", "essays", Grid((1024, 2048, 4096), (0.0, 0.5, 1
 
 
 def row(length: int, depth: float, score: float | None, repeat: int = 0, **more: object) -> Result:
-    status, outcome = ("error", "error") if score is None else ("ok", "found" if score == 1 else "wrong")
     facts = {"prompt_tokens": length - 64, "new_tokens": 8, "seconds": 0.5} | more
-    return Result(f"{length}/{depth}/{repeat}", length, depth, repeat, status, score, outcome, **facts)  # type: ignore[arg-type]
+    return synthetic.row(length, depth, score, repeat, **facts)
 
 
 def test_frame_has_a_column_for_each_field_even_when_empty() -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.text import Text
-from terminals import DEPTHS, ESCAPES, SPEC, row, shown
+from synthetic import row
+from terminals import DEPTHS, ESCAPES, SPEC, shown
 
 from needle import analysis, terminal
 from needle.types import Outcome

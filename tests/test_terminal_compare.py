@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import synthetic
+import terminals
 import typer
-from rich.console import Console
 from synthetic import GRID, two, up_to
 
 from needle import analysis, certainty, figures, terminal_compare
@@ -26,10 +24,7 @@ ALL = "pocket-4k", "pocket-32k"
 
 
 def shown(found: Comparison, width: int = 160, colour: bool = False) -> str:
-    system: Any = "truecolor" if colour else None
-    console = Console(file=io.StringIO(), width=width, force_terminal=colour, color_system=system, no_color=not colour)
-    console.print(terminal_compare.comparison(found))
-    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+    return terminals.shown(terminal_compare.comparison(found), width, colour)
 
 
 def test_terminal_shows_both_pictures_the_difference_and_the_verdict(tmp_path: Path) -> None:

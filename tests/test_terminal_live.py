@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from terminals import DEPTHS, ESCAPES, LENGTHS, SPEC, row, shown
+from synthetic import row
+from terminals import DEPTHS, ESCAPES, LENGTHS, SPEC, shown
 
 from needle import analysis, terminal
 from needle.terminal_live import Live
