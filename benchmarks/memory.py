@@ -24,12 +24,13 @@ class Peak:
 
     `growth` is what was allocated at once: of the device's allocator on CUDA, elsewhere of the C library's (glibc 2.33
     or newer), libraries' own buffers included. `resident` is what the system had given to the process by then, freed
-    memory that the C library keeps included; 0 on CUDA. Both are sampled on a CPU.
+    memory that the C library keeps included; 0 on CUDA. Both are sampled on a CPU. `kept` is what is still allocated
+    at the block's end.
     """
 
     def __init__(self, device: str) -> None:
         self.on_card = device.startswith("cuda")
-        self.growth = self.resident = 0
+        self.growth = self.resident = self.kept = 0
 
     def __enter__(self) -> Peak:
         gc.collect()
@@ -50,9 +51,12 @@ class Peak:
     def __exit__(self, *_: object) -> None:
         if self.on_card:
             self.growth = torch.cuda.max_memory_allocated() - self._before[0]
+            self.kept = torch.cuda.memory_allocated() - self._before[0]
             return
         self._over.set()
         self._watch.join()
+        gc.collect()
+        self.kept = self._now()[0] - self._before[0]
 
     def _sample(self) -> None:
         while not self._over.wait(0.005):

@@ -122,7 +122,7 @@ def test_dtype_is_that_of_the_weights(checkpoint: Checkpoint) -> None:
         assert {p.dtype for p in engine.model.parameters()} == {expected}
 
 
-@pytest.mark.parametrize(("hidden", "chunk"), [(64, 1024), (512, 512), (896, 256), (8192, 256)])
+@pytest.mark.parametrize(("hidden", "chunk"), [(64, 1024), (512, 1024), (896, 512), (2048, 256), (8192, 256)])
 def test_a_wide_model_is_fed_fewer_tokens_at_once_on_a_cpu(hidden: int, chunk: int) -> None:
     config = transformers.Qwen2Config(
         hidden_size=hidden, intermediate_size=5 * hidden, num_attention_heads=8, num_key_value_heads=2

@@ -63,7 +63,7 @@ def score(
         "judge_base_url": judge_base_url,
     }
     try:
-        with _Progress(len(before.results) + len(before.controls)) as progress:
+        with _Progress(len(before.all_results)) as progress:
             after = rescoring.rescore(before, scorer, options, root, progress.cell)
     except KeyboardInterrupt:
         print("needle: stopped; graded cells are kept, the same command goes on from here", file=sys.stderr)

@@ -20,7 +20,7 @@ from needle.errors import UsageError
 from needle.types import Answer, Prompt, RunSpec
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-HELD = 24 * 1024**2
+HELD = 48 * 1024**2
 """Bytes of a chunk's activations on a CPU. More are no faster, and the C library holds on to what was freed of them."""
 KERNELS = ("auto", "flash_attention_3", "flash_attention_2", "sdpa", "eager")
 
