@@ -33,36 +33,14 @@ NO_RUN, BEGUN = -2, -1
 
 
 def build(folder: Path) -> None:
-    """A haystack of a few hundred sentences, and a tiny Qwen2 that was never trained, with a tokenizer of its own."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, set_seed
+    """A haystack of a few hundred sentences, and a tiny Qwen2 that was never trained."""
+    import models
 
-    set_seed(0)
     draw = random.Random(0)
     words = ("the", "boat", "river", "garden", "keeper", "light", "rain", "crossed", "found", "carried", "old", "quiet")
     sentences = [" ".join(draw.choices(words, k=draw.randint(4, 9))).capitalize() + "." for _ in range(300)]
-    text = " ".join(sentences)
-    (folder / "haystack.txt").write_text(text)
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=["<end>"], initial_alphabet=alphabet, show_progress=False
-    )
-    bpe.train_from_iterator([text, "The secret code for is. What is the secret code for? Question: Answer:"], trainer)
-    PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<end>").save_pretrained(folder / "tiny")
-    config = Qwen2Config(
-        vocab_size=400,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=1024,
-        eos_token_id=0,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder / "tiny")
+    (folder / "haystack.txt").write_text(" ".join(sentences))
+    models.build(folder / "tiny", "qwen2", chat=False, positions=1024, num_hidden_layers=1)
 
 
 def arguments(folder: Path, root: Path, *more: str) -> list[str]:
